@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source's machine.
+ *
+ * Happy path:  INSPECT and CONNECT at once → PREPARE → PREPARED → ARM → START → (QEMU copies) →
+ * pre-switchover: the guest is paused → SWITCH → completed → COMMIT → RUNNING → DESTROY.
+ *
+ * Failure before COMMIT, from anywhere: FAILING. It tells the destination, ends QEMU's migration,
+ * lets the guest run again if it was paused, and disarms; each step only after the one before, and
+ * only if it has something to undo. After COMMIT the destination decides: see committing_event.
+ *
+ * Limits: QEMU's return path must be on (the driver's ARM refuses otherwise), or "completed" would
+ * not mean that the destination has loaded everything.
+ */
+#include "core/internal.h"
+
+static void preparing_enter(struct gw_machine *m, struct gw_update *u)
+{
+    m->has_qemu = true;
+    begin_op(m, GW_OP_INSPECT, u);
+    begin_op(m, GW_OP_CONNECT, u);
+}
+
+static const char *timeout_text(enum gw_phase phase)
+{
+    switch (phase) {
+    case GW_PREPARING: return "the destination was not ready in the time allowed";
+    case GW_PRECOPY: return "the guest had not moved in the time that the policy allows";
+    default: return "the switchover took longer than the guest may be paused";
+    }
+}
+
+/*
+ * The same answers in every phase before the commit. FAILED from the destination and everything
+ * that goes wrong here lead to the one undo path.
+ */
+static int before_commit(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    switch (ev->type) {
+    case GW_EV_DONE:
+        if (ev->error)
+            fail(m, ev->error, u);
+        return 0;
+    case GW_EV_PEER_LOST:
+    case GW_EV_QEMU_GONE: fail(m, ev->error, u); return 0;
+    case GW_EV_MESSAGE:
+        if (ev->message != GW_MSG_FAILED)
+            break;
+        fail(m, ev->error, u);
+        return 0;
+    case GW_EV_QEMU_STATUS:
+        if (ev->status == GW_QEMU_FAILED || ev->status == GW_QEMU_CANCELLED)
+            fail(m, ev->error, u);
+        return 0;
+    case GW_EV_CANCEL:
+        m->cancelled = true;
+        fail_with(m, GW_E_CANCELLED, "cancelled", "the guest runs on the source as before", u);
+        return 0;
+    case GW_EV_TICK:
+        fail_with(m, GW_E_TIMEOUT, timeout_text(m->phase),
+                  "see `godwit log` for where the time went; raise the policy's limits, its "
+                  "bandwidth or its blackout",
+                  u);
+        return 0;
+    default: break;
+    }
+    return 1;
+}
+
+static int preparing_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    if (ev->type == GW_EV_DONE && !ev->error) {
+        switch (ev->done.op) {
+        case GW_OP_INSPECT:
+            m->inspected = true;
+            m->guest_runs = ev->done.guest_runs;
+            break;
+        case GW_OP_ARM:
+            m->copying = true;
+            begin_op(m, GW_OP_START, u);
+            return 0;
+        case GW_OP_START: go(m, GW_PRECOPY, u); return 0;
+        default: break;
+        }
+        if (m->inspected && m->connected && !m->engaged) {
+            m->engaged = true;
+            send_message(u, GW_MSG_PREPARE);
+        }
+        return 0;
+    }
+    if (is_message(ev, GW_MSG_PREPARED) && m->engaged && !m->armed) {
+        m->armed = true;
+        begin_op(m, GW_OP_ARM, u);
+        return 0;
+    }
+    return before_commit(m, ev, u);
+}
+
+/* QEMU may have been quicker than its answer to the command that started it. */
+static void precopy_enter(struct gw_machine *m, struct gw_update *u)
+{
+    if (m->qemu_status == GW_QEMU_PRE_SWITCHOVER)
+        go(m, GW_SWITCHOVER, u);
+}
+
+static int precopy_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    if (ev->type == GW_EV_QEMU_STATUS && ev->status == GW_QEMU_PRE_SWITCHOVER) {
+        go(m, GW_SWITCHOVER, u);
+        return 0;
+    }
+    if (ev->type == GW_EV_QEMU_STATUS && ev->status == GW_QEMU_COMPLETED) {
+        m->paused = true;
+        fail_with(m, GW_E_PROTOCOL, "QEMU completed without pausing before the switchover",
+                  "somebody else may be driving this QEMU: see its QMP clients", u);
+        return 0;
+    }
+    return before_commit(m, ev, u);
+}
+
+static void switchover_enter(struct gw_machine *m, struct gw_update *u)
+{
+    m->paused = true;
+    send_message(u, GW_MSG_SWITCHING);
+    begin_op(m, GW_OP_SWITCH, u);
+}
+
+/* Completed may overtake the answer to SWITCH, and COMMIT waits for neither more nor less than
+ * both. */
+static int switchover_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    bool good = (ev->type == GW_EV_QEMU_STATUS && ev->status == GW_QEMU_COMPLETED) ||
+                (is_done(ev, GW_OP_SWITCH) && !ev->error);
+
+    if (!good)
+        return before_commit(m, ev, u);
+    if (m->qemu_status == GW_QEMU_COMPLETED && !m->ops)
+        go(m, GW_COMMITTING, u);
+    return 0;
+}
+
+static void committing_enter(struct gw_machine *m, struct gw_update *u)
+{
+    m->copying = false;
+    send_message(u, GW_MSG_COMMIT);
+}
+
+/*
+ * From here on this side only listens. It ends in three ways: RUNNING, the guest has moved; FAILED,
+ * the destination promises that it has not run and never will, so it comes back to life here; LOST
+ * or no word within the limit, a person has to look, and the copy here stays paused.
+ */
+static int committing_message(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    switch (ev->message) {
+    case GW_MSG_RUNNING: go(m, GW_FINISHING, u); return 0;
+    case GW_MSG_FAILED: fail(m, ev->error, u); return 0;
+    case GW_MSG_LOST:
+        keep_error(m, ev->error);
+        strand(m, "the destination's QEMU was lost just when the guest may have begun to run there",
+               "the copy on the source is complete but paused: resume it there if the disks were "
+               "not written to by the destination",
+               u);
+        return 0;
+    case GW_MSG_BUSY: m->deadline_ns = m->now_ns + m->limits.retry_ns; return 0;
+    default: return 1;
+    }
+}
+
+static void ask_again(struct gw_machine *m, struct gw_update *u)
+{
+    m->deadline_ns = m->times.phase_ns[GW_COMMITTING] + m->limits.committing_ns;
+    if (m->connected)
+        send_message(u, GW_MSG_QUERY);
+    else if (!m->ops)
+        begin_op(m, GW_OP_CONNECT, u);
+}
+
+static int committing_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    switch (ev->type) {
+    case GW_EV_MESSAGE: return committing_message(m, ev, u);
+    case GW_EV_PEER_LOST: m->deadline_ns = m->now_ns + m->limits.retry_ns; return 0;
+    case GW_EV_DONE:
+        if (ev->error)
+            m->deadline_ns = m->now_ns + m->limits.retry_ns;
+        else
+            send_message(u, GW_MSG_QUERY);
+        return 0;
+    case GW_EV_TICK:
+        if (!in_phase_too_long(m, m->limits.committing_ns, m->now_ns)) {
+            ask_again(m, u);
+            return 0;
+        }
+        strand(m, "the destination was told to run the guest and has not answered since",
+               "look whether the guest runs on the destination; the copy on the source is complete "
+               "but paused. Never resume both",
+               u);
+        return 0;
+    case GW_EV_QEMU_STATUS:
+    case GW_EV_QEMU_GONE: return 0; /* this copy is not the one that counts any more */
+    default: return 1;
+    }
+}
+
+static void finishing_enter(struct gw_machine *m, struct gw_update *u)
+{
+    send_message(u, GW_MSG_FINISHED);
+    begin_op(m, GW_OP_DESTROY, u);
+}
+
+/* The guest has moved, come what may: a QEMU that cannot be cleared away is a warning. */
+static int finishing_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    if (is_done(ev, GW_OP_DESTROY)) {
+        if (ev->error)
+            keep_error(m, ev->error);
+        m->has_qemu = false;
+        go(m, GW_COMPLETED, u);
+        disconnect(u);
+    }
+    return 0;
+}
+
+/* One undo step at a time, in this order; ends when nothing is left to undo or to wait for. */
+static void undo(struct gw_machine *m, struct gw_update *u)
+{
+    if (m->ops)
+        return;
+    if (!m->has_qemu)
+        m->copying = m->paused = m->armed = false;
+    if (m->copying) {
+        begin_op(m, GW_OP_STOP_COPY, u);
+    } else if (m->paused && m->guest_runs) {
+        begin_op(m, GW_OP_RESUME, u);
+    } else if (m->armed) {
+        begin_op(m, GW_OP_DISARM, u);
+    } else if (m->engaged && m->connected && !m->peer_undone) {
+        return; /* ABORTED, PEER_LOST or the deadline */
+    } else if (!m->has_qemu) {
+        strand(m, "the guest's QEMU on the source ended during the migration",
+               "start the guest again: `godwit vm start`", u);
+    } else {
+        end_failed(m, u);
+    }
+}
+
+static void failing_enter(struct gw_machine *m, struct gw_update *u)
+{
+    if (m->engaged && m->connected)
+        send_message(u, GW_MSG_ABORT);
+    undo(m, u);
+}
+
+static int failing_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    switch (ev->type) {
+    case GW_EV_DONE:
+        if (ev->done.op == GW_OP_STOP_COPY)
+            m->copying = false;
+        if (ev->done.op == GW_OP_DISARM)
+            m->armed = false;
+        if (ev->done.op == GW_OP_RESUME) {
+            m->paused = false;
+            if (ev->error && m->has_qemu) {
+                keep_error(m, ev->error);
+                strand(m, "the guest is paused on the source and cannot be resumed",
+                       "see `godwit log`; `cont` on its QMP socket lets it run", u);
+                return 0;
+            }
+        }
+        break;
+    case GW_EV_TICK:
+        m->peer_undone = true; /* it undoes on its own once the connection is closed */
+        m->deadline_ns = UINT64_MAX;
+        break;
+    case GW_EV_MESSAGE:
+        if (ev->message == GW_MSG_ABORTED)
+            m->peer_undone = true;
+        break;
+    default: break;
+    }
+    undo(m, u);
+    return 0;
+}
+
+const struct phase_ops source_phases[GW_PHASE_MAX] = {
+    [GW_PREPARING] = {preparing_enter, preparing_event, TO(GW_PRECOPY) | TO(GW_FAILING)},
+    [GW_PRECOPY] = {precopy_enter, precopy_event, TO(GW_SWITCHOVER) | TO(GW_FAILING)},
+    [GW_SWITCHOVER] = {switchover_enter, switchover_event, TO(GW_COMMITTING) | TO(GW_FAILING)},
+    [GW_COMMITTING] = {committing_enter, committing_event,
+                       TO(GW_FINISHING) | TO(GW_FAILING) | TO(GW_FAILED)},
+    [GW_FINISHING] = {finishing_enter, finishing_event, TO(GW_COMPLETED)},
+    [GW_FAILING] = {failing_enter, failing_event, TO(GW_FAILED) | TO(GW_CANCELLED)},
+};
