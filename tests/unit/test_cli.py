@@ -645,9 +645,15 @@ def test_unresolved_never_claims_where_the_guest_runs(daemon, migration):
 
 
 def test_an_event_that_got_lost(daemon, migration):
+    """The record is read when the stream opens, perhaps once before; then only for the silence."""
+    reads = []
+
+    def record(_request):
+        reads.append(1)
+        return 200, migration.record if len(reads) < 3 else DONE
+
+    daemon.routes["GET", PATH] = record
     run = migrate(daemon)
-    daemon.wait_for_stream()
-    migration.record = DONE  # and no event says so
     assert run.finish() == 0
 
 
@@ -742,11 +748,12 @@ def test_the_daemon_restarts(daemon, migration):
     daemon.wait_for_stream()
     migration.now(PRECOPY)
     run.wait_for_text("err", "precopy")
-    daemon.stop()
-    run.wait_for_text("err", "lost godwitd while web1 moves")
-    daemon.start()
-    run.wait_for_text("err", "godwitd is back")
-    daemon.wait_for_stream(2)
+    for n in (1, 2):
+        daemon.stop()
+        run.wait_for_text("err", f"(lost godwitd while web1 moves[^~]*){{{n}}}")
+        daemon.start()
+        run.wait_for_text("err", f"(godwitd is back[^~]*){{{n}}}")
+        daemon.wait_for_stream(n + 1)
     migration.now(FAILED)
     assert run.finish() == 1
     assert "web1 runs on n1, as before" in run.text["err"]
@@ -885,6 +892,7 @@ def test_watch_on_a_pipe(daemon):
     run.interrupt()
     assert run.finish() == 0
     assert no_controls(run.text["out"])
+    assert "completed" not in run.text["out"]  # m-old was over before we came
 
 
 def test_watch_json_is_a_line_an_event(daemon):

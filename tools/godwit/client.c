@@ -113,8 +113,7 @@ static size_t take_body(char *bytes, size_t one, size_t len, void *data)
     return len;
 }
 
-/* The proxy is cleared because libcurl would send even a unix socket's requests to http_proxy;
- * PATH_AS_IS because a VM called ".." must be a 404 and not another page. */
+/* PATH_AS_IS because a VM called ".." must be a 404 and not another page. */
 static CURL *new_easy(const struct gw_client *client, const char *path)
 {
     CURL *easy = gw_text_no_memory(curl_easy_init());
@@ -125,7 +124,6 @@ static CURL *new_easy(const struct gw_client *client, const char *path)
     gw_text_no_memory(url);
     curl_easy_setopt(easy, CURLOPT_URL, url);
     curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, client->socket);
-    curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);

@@ -21,6 +21,7 @@ enum {
     WATCHED_MAX = 500, /* a daemon that makes up migrations does not fill our memory */
     OVER_SHOWN = 5,
     REDRAW_MS = 100,
+    BACKOFF_MS = 100, /* doubles from attempt to attempt … */
     BACKOFF_MAX_MS = 1000,
 };
 
@@ -40,6 +41,8 @@ struct watch {
     bool live;
     bool dirty; /* the table is older than what we know */
     int64_t drawn_ms;
+    int wait_ms; /* until the next attempt */
+    bool said;   /* that the daemon is gone */
 };
 
 static void forget(struct watch *w, struct watched *old)
@@ -95,6 +98,7 @@ static void draw(struct watch *w)
     size_t rows;
 
     gw_text_terminal_size(stdout, &limits.columns, &rows);
+    limits.columns--; /* a line that fills the last one wraps on some terminals */
     limits.rows = rows > 3 ? (unsigned)rows - 2 : 1;
     TAILQ_FOREACH (one, &w->all, entry)
         json_array_append(list, one->migration);
@@ -146,7 +150,7 @@ static void on_event(struct gw_sse_sink *sink, const char *name, const char *dat
     json_decref(value);
 }
 
-/* What runs already when we come, or come back. */
+/* What runs already. Only once the stream is open: an event between the two would be lost. */
 static int read_all(struct watch *w, struct gw_error *e)
 {
     json_t *answer = NULL, *one;
@@ -170,9 +174,22 @@ static bool is_wanted(const struct watch *w)
     return w->interrupts.n_seen == 0 && !ferror(stdout);
 }
 
+static int on_open(struct watch *w, struct gw_error *e)
+{
+    if (read_all(w, e) < 0)
+        return -1;
+    if (w->said)
+        gw_cli_say("godwitd is back");
+    w->said = false;
+    w->wait_ms = BACKOFF_MS;
+    return 0;
+}
+
 /* One connection, until it ends or somebody interrupts. */
 static void watch_once(struct watch *w, struct gw_stream *stream, struct gw_error *e)
 {
+    bool was_open = false;
+
     if (gw_stream_open(stream, &w->cli->client, &w->sink, e) < 0)
         return;
     while (is_wanted(w)) {
@@ -183,6 +200,9 @@ static void watch_once(struct watch *w, struct gw_stream *stream, struct gw_erro
             draw(w);
         if (gw_stream_pump(stream, soon && age < REDRAW_MS ? (int)(REDRAW_MS - age) : 1000, e) < 0)
             return;
+        if (stream->open && !was_open && on_open(w, e) < 0)
+            return;
+        was_open = stream->open;
     }
 }
 
@@ -190,41 +210,39 @@ static void watch_until_interrupted(struct watch *w)
 {
     struct gw_stream stream = {0};
     struct gw_error e;
-    int wait_ms = 100;
-    bool said = false;
 
     while (is_wanted(w)) {
-        if (read_all(w, &e) == 0) {
-            if (said)
-                gw_cli_say("godwitd is back");
-            said = false;
-            wait_ms = 100;
-            watch_once(w, &stream, &e);
-        }
+        watch_once(w, &stream, &e);
         if (!is_wanted(w))
             break;
         erase(w);
         fflush(stdout);
-        if (!said)
+        if (!w->said)
             gw_cli_say("%s; trying again", e.msg);
-        said = true;
-        gw_interrupts_wait(&w->interrupts, wait_ms);
-        wait_ms = wait_ms * 2 < BACKOFF_MAX_MS ? wait_ms * 2 : BACKOFF_MAX_MS;
+        w->said = true;
+        gw_interrupts_wait(&w->interrupts, w->wait_ms);
+        w->wait_ms = w->wait_ms * 2 < BACKOFF_MAX_MS ? w->wait_ms * 2 : BACKOFF_MAX_MS;
     }
     gw_stream_close(&stream);
 }
 
 int gw_cmd_watch(struct gw_cli *cli, const struct gw_args *args)
 {
-    struct watch w = {.sink.on_event = on_event, .interrupts.fd = -1, .cli = cli};
+    struct watch w = {
+        .sink.on_event = on_event, .interrupts.fd = -1, .cli = cli, .wait_ms = BACKOFF_MS};
+    json_t *unused = NULL;
     struct gw_error e;
 
     (void)args;
     TAILQ_INIT(&w.all);
     w.live = !cli->json && gw_text_is_terminal(stdout);
     /* A daemon that is not there at the start is more likely a wrong socket than a restart. */
-    if (read_all(&w, &e) < 0 || gw_interrupts_open(&w.interrupts, &e) < 0)
+    if (gw_client_get(&cli->client, "/v1/migrations", &unused, &e) < 0 ||
+        gw_interrupts_open(&w.interrupts, &e) < 0) {
+        json_decref(unused);
         return gw_cli_fail(cli, &e);
+    }
+    json_decref(unused);
     cli->client.interrupts = &w.interrupts;
     watch_until_interrupted(&w);
     cli->client.interrupts = NULL;
