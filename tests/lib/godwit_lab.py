@@ -12,6 +12,7 @@ and says what it waited for.
 """
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import select
@@ -119,6 +120,16 @@ class Node:
 
     def popen(self, *argv, **options):
         return subprocess.Popen(self.inside(*argv), **options)
+
+    def request(self, method, path, timeout_s=20):
+        """One request to the daemon's API; gives its status and JSON."""
+        connection = UnixConnection(self.socket, timeout_s)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read() or b'null')
+        finally:
+            connection.close()
 
     def godwit_argv(self, *arguments):
         return [f'{TOOLS}/godwit', '--socket', self.socket, *map(str, arguments)]
@@ -279,6 +290,86 @@ class Ping(Stream):
 class UdpSink(Stream):
     def __init__(self, node, port=SINK_PORT):
         super().__init__(node, 'sink', node.address, port)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP to a daemon's socket; the file is reachable from every namespace."""
+
+    def __init__(self, path, timeout_s):
+        super().__init__('localhost', timeout=timeout_s)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Events:
+    """A daemon's server-sent events, from the moment that this is made."""
+
+    def __init__(self, node, timeout_s=60):
+        self.connection = UnixConnection(node.socket, timeout_s)
+        self.connection.request('GET', '/v1/events')
+        self.response = self.connection.getresponse()
+        self.name = node.name
+        self.seen = []
+
+    def next(self):
+        """One event: its kind and its data."""
+        kind, data = None, ''
+        while True:
+            try:
+                line = self.response.readline().decode().rstrip('\r\n')
+            except (TimeoutError, OSError, http.client.HTTPException) as error:
+                raise Failure(f'events of {self.name}: {error!r}; seen: {self.seen[-5:]}') from None
+            if line.startswith('event:'):
+                kind = line[6:].strip()
+            elif line.startswith('data:'):
+                data += line[5:].strip()
+            elif not line and kind and data:
+                self.seen.append((kind, data))
+                return kind, json.loads(data)
+
+    def wait_migration(self, wanted):
+        """The first migration event for which wanted(event) holds."""
+        while True:
+            kind, data = self.next()
+            if kind == 'migration' and wanted(data):
+                return data
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.response.close()
+        self.connection.close()
+
+
+def copying(at_least_bytes=4 << 20):
+    """For wait_migration: pre-copy runs and so much has been sent."""
+    return lambda event: event['state'] == 'precopy' and \
+        ((event.get('progress') or {}).get('sent_bytes') or 0) >= at_least_bytes
+
+
+class Move:
+    """A `godwit migrate` that runs beside the test."""
+
+    def __init__(self, node, vm, to, *options):
+        self.argv = node.godwit_argv('migrate', vm, '--to', to, '--json', *options)
+        self.process = node.popen(*self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True)
+
+    def result(self, timeout_s=COMMAND_TIMEOUT_S):
+        try:
+            stdout, stderr = self.process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            stdout, stderr = self.process.communicate()
+            raise Failure(f'"{" ".join(self.argv)}" did not end within {timeout_s} s\n'
+                          f'--- stdout\n{stdout}\n--- stderr\n{stderr}') from None
+        return Result(self.argv, subprocess.CompletedProcess(
+            self.argv, self.process.returncode, stdout, stderr))
 
 
 def guest_append(**settings):
@@ -452,23 +543,40 @@ def snapshot(lab):
     return {name: leftovers(node) for name, node in lab.nodes.items()}
 
 
-def assert_nothing_left(before, after, restarted=()):
-    """Compares two snapshots. Nodes in `restarted` have another daemon process than before."""
-    differences = []
+def without_pids(entries):
+    return sorted(entry.partition(' ')[2] for entry in entries)
+
+
+def differences(before, after, renewed):
+    found = []
     for node, kinds in after.items():
         for kind, now in kinds.items():
             then = before[node][kind]
-            if node in restarted and kind == 'processes':
-                then, now = ([entry.partition(' ')[2] for entry in entries]
-                             for entries in (then, now))
-            for entry in now:
-                if entry not in then:
-                    differences.append(f'{node}: {kind}: left behind: {entry}')
-            for entry in then:
-                if entry not in now:
-                    differences.append(f'{node}: {kind}: gone: {entry}')
-    if differences:
-        raise Failure('\n'.join(differences))
+            if node in renewed and kind == 'processes':
+                then, now = without_pids(then), without_pids(now)
+            found += [f'{node}: {kind}: left behind: {entry}' for entry in now if entry not in then]
+            found += [f'{node}: {kind}: gone: {entry}' for entry in then if entry not in now]
+            if len(now) != len(then) and set(now) == set(then):
+                found.append(f'{node}: {kind}: {len(then)} before, {len(now)} after: {now}')
+    return found
+
+
+def assert_nothing_left(lab, before, renewed=(), timeout_s=20):
+    """The lab is as it was. Nodes in `renewed` may run the same programs under other pids.
+
+    Gives a daemon that still tidies up the time to: each look costs every daemon a request,
+    which it answers after what it was doing.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        for node in lab.nodes.values():
+            if node.socket and node.daemon_pid():
+                node.godwit('status', check=False)
+        found = differences(before, snapshot(lab), renewed)
+        if not found:
+            return
+        if time.monotonic() > deadline:
+            raise Failure('\n'.join(found))
 
 
 def wait_ended(pid, timeout_s, what):

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One lab and one guest for the whole session: a guest boots in three seconds, a move is faster."""
+import os
+import re
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '../lib'))
+import godwit_lab  # pylint: disable=wrong-import-position
+
+# The rest relies on these.
+ORDER = ('test_lab', 'test_move', 'test_refused', 'test_failures', 'test_adopt', 'test_figures',
+         'test_endurance', 'test_demo')
+VM = 'web1'
+SANITIZER = re.compile(r'ERROR: (Leak|Address)Sanitizer|runtime error:')
+
+figures = []
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: ORDER.index(item.module.__name__.rpartition('.')[2]))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if figures:
+        terminalreporter.section('figures (not asserted: they depend on the machine)')
+        for line in figures:
+            terminalreporter.line(line)
+
+
+def require(condition, what):
+    """A visible skip on a stranger's machine, a failure in ./check."""
+    if condition:
+        return
+    if os.environ.get('GODWIT_CHECK'):
+        pytest.fail(f'{what}: run ./setup')
+    pytest.skip(what)
+
+
+@pytest.fixture(scope='session')
+def network_needs():
+    require(os.geteuid() == 0, 'the lab needs root')
+    require(os.access(f'{godwit_lab.TOOLS}/godwit-lab', os.X_OK), 'godwit-lab is not built')
+
+
+@pytest.fixture(scope='session')
+def guest_needs(network_needs):
+    require(os.path.exists(godwit_lab.which_qemu()), 'qemu-system-x86_64 is not installed')
+    require(os.path.exists(f'{godwit_lab.GUEST_DIR}/initrd.img'), 'the test guest is not built')
+
+
+@pytest.fixture(scope='session')
+def lab(guest_needs):
+    """Three nodes, joined. Afterwards the daemons end in good order, for the leak sanitizer."""
+    with godwit_lab.Lab(f't{os.getpid()}', '--set', 'log_level=debug') as made:
+        yield made
+        for node in made.nodes.values():
+            if node.daemon_pid():
+                node.stop_daemon()
+            with open(node.log_path, encoding='utf-8', errors='replace') as log:
+                text = log.read()
+            found = SANITIZER.search(text)
+            assert not found, f'godwitd of {node.name}:\n{text[found.start():]}'
+
+
+class Place:
+    """The session's guest, the node that it is on and the node that it is not on."""
+
+    def __init__(self, guest):
+        self.guest = guest
+        self.lab = guest.lab
+        self.find()
+
+    def find(self):
+        here = self.guest.node()
+        self.source = self.lab.nodes[here]
+        self.destination = self.lab.nodes['n2' if here == 'n1' else 'n1']
+
+    def move(self, *options):
+        """Moves the guest to the other node, checks its memory there; gives the JSON object."""
+        migration = self.source.migrate(VM, self.destination.name, *options)
+        assert migration['state'] == 'completed'
+        self.guest.assert_good(self.destination.name)
+        self.find()
+        return migration
+
+    def start_move(self, *options):
+        return godwit_lab.Move(self.source, VM, self.destination.name, *options)
+
+
+@pytest.fixture(scope='session')
+def running(lab):
+    """Holds the session's guest, so that a test after one that lost it gets a new one."""
+    return {}
+
+
+@pytest.fixture
+def place(lab, running):
+    try:
+        found = Place(running['guest'])
+        found.guest.status()
+    except (KeyError, AssertionError):
+        for node in (lab.n1, lab.n2):
+            node.set_link('up')
+            if not node.daemon_pid():
+                node.start_daemon()
+        godwit_lab.Guest(lab, VM, None).stop()
+        running['guest'] = godwit_lab.Guest.start(lab.n1, VM)
+        found = Place(running['guest'])
+    return found
+
+
+@pytest.fixture
+def unharmed(place):
+    """For what must fail: nothing is left behind, the guest is where it was, and still moves.
+
+    A test adds to `renewed` the names of nodes whose programs it restarted.
+    """
+    before = godwit_lab.snapshot(place.lab)
+    renewed = set()
+    yield renewed
+    godwit_lab.assert_nothing_left(place.lab, before, renewed)
+    place.guest.assert_good(place.source.name)
+    place.move()
+
+
+def refusal(result, status, code, *words):
+    """Checks that a command failed as it should, with a message that helps; gives the message."""
+    assert result.status == status, str(result)
+    error = result.json['error']
+    assert error['code'] == code, str(result)
+    text = f'{error["message"]} {error["hint"]}'
+    for word in words:
+        assert word in text, f'"{word}" is not in: {text}'
+    assert error['hint'], f'no word on what to do: {error}'
+    assert error['message'] in result.stderr, str(result)
+    return error['message']
