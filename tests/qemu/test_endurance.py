@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fifty moves in a row: fifty good verdicts, and the daemons do not grow."""
+import godwit_lab
+from conftest import figures
+
+N_MOVES = 50
+# By then every cache has filled.
+N_WARM = 10
+GROWTH_KIB = 1024
+
+
+def measure(lab):
+    found = {}
+    for name in ('n1', 'n2'):
+        node = lab.nodes[name]
+        pid = node.daemon_pid()
+        # A request is a barrier: what the daemon still had to tidy up is done.
+        node.godwit('status')
+        found[name] = {'resident_kib': godwit_lab.resident_kib(pid),
+                       'descriptors': godwit_lab.open_files(pid),
+                       'files': len(godwit_lab.leftovers(node)['files'])}
+    return found
+
+
+def test_fifty_moves(lab, place):
+    blackouts = []
+    warm = snapshot = None
+    for number in range(N_MOVES):
+        if number == N_WARM:
+            warm, snapshot = measure(lab), godwit_lab.snapshot(lab)
+        blackouts.append(place.move()['blackout_ms'])
+    godwit_lab.assert_nothing_left(lab, snapshot, renewed={'n1', 'n2'})
+    cold = measure(lab)
+    figures.append(f'{N_MOVES} moves: blackout {min(blackouts)} to {max(blackouts)} ms, median '
+                   f'{sorted(blackouts)[N_MOVES // 2]} ms; daemons after {N_WARM} moves {warm}, '
+                   f'after {N_MOVES} {cold}')
+    for name, before in warm.items():
+        after = cold[name]
+        assert after['descriptors'] == before['descriptors'], (name, before, after)
+        assert after['files'] == before['files'], (name, before, after)
+        assert after['resident_kib'] <= before['resident_kib'] + GROWTH_KIB, (name, before, after)
