@@ -199,3 +199,20 @@ def test_unknown_node():
     done = lab('exec', 'n7', 'true')
     assert done.returncode == 1
     assert "no node 'n7'" in done.stderr and 'n1, n2' in done.stderr
+
+
+def test_holder_of_a_test_killed():
+    """A test run that is killed takes its lab along: Lab holds it by a pipe."""
+    test = subprocess.Popen(['/usr/bin/python3', '-c', 'import sys; sys.path.insert(0, '
+                             f'"{godwit_lab.HERE}")\nimport godwit_lab\n'
+                             f'with godwit_lab.Lab("{NAME}", "--bare"):\n'
+                             '    print("held", flush=True); sys.stdin.read()'],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    godwit_lab.Reader(test.stdout).line_with('held', 20, 'the lab')
+    holder, = children(test.pid)
+    test.kill()
+    test.wait()
+    test.stdin.close()
+    test.stdout.close()
+    godwit_lab.wait_ended(holder, 20, 'godwit-lab run')
+    assert not traces()
