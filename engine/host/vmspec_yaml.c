@@ -83,8 +83,9 @@ struct yaml_load {
     /* what libcyaml logged about its first error */
     char reason[200];
     char field[64]; /* the innermost mapping field, or "" */
-    size_t line;    /* of the token that it looked at last, or of the one before; 0: unknown */
+    size_t line;    /* of the last token of the innermost level; 0: unknown */
     size_t column;
+    size_t depth; /* how many levels the backtrace has */
 };
 
 static void locate(struct gw_vm_check *check, const char *path, char *buf, size_t size)
@@ -110,6 +111,7 @@ take_log(cyaml_log_t level, void *ctx, const char *fmt, va_list args)
     vsnprintf(text, sizeof text, fmt, args);
     text[strcspn(text, "\n")] = '\0';
     at = strstr(text, "(line: ");
+    load->depth += at != NULL;
     if (at && load->line == 0)
         sscanf(at, "(line: %zu, column: %zu)", &load->line, &load->column);
     if (at && !load->field[0])
@@ -193,7 +195,7 @@ static void hint_keys(const char *key, const cyaml_schema_field_t *fields, struc
 static int unknown_key(struct yaml_load *load, const char *key)
 {
     const struct gw_yamlpos_entry *entry =
-        gw_yamlpos_after(&load->pos, key, load->line, load->column);
+        gw_yamlpos_after(&load->pos, key, load->depth, load->line, load->column);
 
     if (!entry)
         return gw_error_set(load->check.e, GW_E_CONFIG, "%s: unknown key '%s'", load->file, key);

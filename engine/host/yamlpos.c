@@ -281,15 +281,24 @@ size_t gw_yamlpos_line(const struct gw_yamlpos *pos, const char *path)
     return line;
 }
 
+static size_t depth_of(const char *path)
+{
+    size_t depth = 1;
+
+    for (; *path; path++)
+        depth += *path == '.' || *path == '[';
+    return depth;
+}
+
 const struct gw_yamlpos_entry *gw_yamlpos_after(const struct gw_yamlpos *pos, const char *leaf,
-                                                size_t line, size_t column)
+                                                size_t depth, size_t line, size_t column)
 {
     for (size_t i = 0; i < pos->n_entries; i++) {
         const struct gw_yamlpos_entry *entry = &pos->entries[i];
 
         if (entry->line < line || (entry->line == line && entry->column < column))
             continue;
-        if (strcmp(entry->leaf, leaf) == 0)
+        if (strcmp(entry->leaf, leaf) == 0 && depth_of(entry->path) == depth)
             return entry;
     }
     return NULL;

@@ -43,8 +43,9 @@ void gw_yamlpos_fini(struct gw_yamlpos *pos);
 /* The line of the value at path, or of the nearest thing around it; 0 if there is none. */
 size_t gw_yamlpos_line(const struct gw_yamlpos *pos, const char *path);
 
-/* The first entry named leaf at or after that place of the text; NULL if there is none. */
+/* The first entry named leaf, depth levels down (the keys of the top are at 1, "disks[1].file" is
+ * at 3), at or after that place of the text; NULL if there is none. */
 const struct gw_yamlpos_entry *gw_yamlpos_after(const struct gw_yamlpos *pos, const char *leaf,
-                                                size_t line, size_t column);
+                                                size_t depth, size_t line, size_t column);
 
 #endif

@@ -125,6 +125,10 @@ static const struct {
     {"{name: a, memory: 64M, disks: [{rbd: a/b}], rbd: x}", "web1.yaml:1: unknown key 'rbd'",
      "the keys here are: name, uuid, memory, cpus, cpu, accel, machine, boot, disks, nics, "
      "console, qemu_args"},
+    {OK "boot: {append: a, kernel: /k}\nconsole: {log: /l}\nlog:\n  1\n",
+     "web1.yaml:5: unknown key 'log'",
+     "the keys here are: name, uuid, memory, cpus, cpu, accel, "
+     "machine, boot, disks, nics, console, qemu_args"},
     {"memory: 64M\n", "web1.yaml: missing key 'name'", NULL},
     {"name: a\n", "web1.yaml: missing key 'memory' (as in 'memory: 1GiB')", NULL},
     {"", "web1.yaml:1: nothing in here", NULL},
