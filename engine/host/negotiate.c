@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "host/negotiate.h"
+#include "util/cleanup.h"
+
+enum side { SOURCE = 1, DESTINATION = 2, BOTH = 3 };
+
+/* Capabilities that are switched on where they are offered; all others are switched off. */
+static const struct {
+    const char *name;
+    enum side on;  /* where it has to be offered and is switched on */
+    bool required; /* without it: refuse */
+    const char *because;
+} wanted[] = {
+    {"events", SOURCE, true, "phases are followed by events, not by polling"},
+    {"return-path", BOTH, true, "the source learns that the destination has loaded everything"},
+    {"pause-before-switchover", SOURCE, true, "no guest runs twice: the engine decides the switch"},
+    {"multifd", BOTH, false, "several connections carry memory at once"},
+    {"switchover-ack", BOTH, false, "the guest is not paused before the destination is ready"},
+    {"validate-uuid", BOTH, false, "the stream is refused if it is of another guest"},
+    {"late-block-activate", DESTINATION, false, "disks are locked when the guest runs, not before"},
+};
+
+/* The destination's events come whether or not it has the capability; it is set where offered. */
+static bool wants_on_destination_too(const char *name)
+{
+    return strcmp(name, "events") == 0;
+}
+
+static bool offers(const json_t *capabilities, const char *name)
+{
+    size_t i;
+    json_t *entry;
+
+    json_array_foreach (capabilities, i, entry) {
+        const char *have = json_string_value(json_object_get(entry, "capability"));
+
+        if (have && strcmp(have, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+json_t *gw_decision_new(const char *rule, json_t *inputs, const char *chosen,
+                        const char *instead_of, const char *because)
+{
+    json_t *others = json_array();
+
+    if (instead_of)
+        json_array_append_new(others, json_string(instead_of));
+    return json_pack("{s:s, s:o, s:s, s:o, s:s}", "rule", rule, "inputs",
+                     inputs ? inputs : json_object(), "chosen", chosen, "instead_of", others,
+                     "because", because);
+}
+
+static int switch_on(const char *name, enum side need, const struct gw_native_offer *source,
+                     const struct gw_native_offer *destination, bool required,
+                     struct gw_error *error)
+{
+    bool at_source = !(need & SOURCE) || offers(source->capabilities, name);
+    bool at_destination = !(need & DESTINATION) || offers(destination->capabilities, name);
+
+    if (at_source && at_destination)
+        return 1;
+    if (!required)
+        return 0;
+    gw_error_set(error, GW_E_INCOMPATIBLE, "QEMU on the %s does not offer the capability '%s'",
+                 at_source ? "destination" : "source", name);
+    return gw_error_hint(error, "Godwit needs QEMU 8.2 or newer on both nodes");
+}
+
+static int choose_capabilities(const struct gw_native_offer *source,
+                               const struct gw_native_offer *destination, bool for_source,
+                               struct gw_native_terms *terms, struct gw_error *error)
+{
+    const struct gw_native_offer *mine = for_source ? source : destination;
+    enum side me = for_source ? SOURCE : DESTINATION;
+    json_t *list = json_array(), *on = json_array(), *entry;
+    size_t i;
+
+    terms->capabilities = json_pack("{s:o}", "capabilities", list);
+    for (unsigned w = 0; w < GW_ARRAY_SIZE(wanted); w++) {
+        int yes =
+            switch_on(wanted[w].name, wanted[w].on, source, destination, wanted[w].required, error);
+
+        if (yes < 0) {
+            json_decref(on);
+            return -1;
+        }
+        if (strcmp(wanted[w].name, "multifd") == 0)
+            terms->multifd = yes;
+        if (yes && (wanted[w].on & me || wants_on_destination_too(wanted[w].name)))
+            json_array_append_new(on, json_string(wanted[w].name));
+        json_array_append_new(
+            terms->decisions,
+            gw_decision_new("capability", json_pack("{s:s}", "capability", wanted[w].name),
+                            yes ? "on" : "off", yes ? "off" : "on",
+                            yes ? wanted[w].because : "not offered by both QEMUs"));
+    }
+    json_array_foreach (mine->capabilities, i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "capability"));
+        bool state = false;
+        json_t *chosen;
+        size_t k;
+
+        if (!name)
+            continue;
+        json_array_foreach (on, k, chosen)
+            state |= strcmp(json_string_value(chosen), name) == 0;
+        json_array_append_new(list,
+                              json_pack("{s:s, s:b}", "capability", name, "state", (int)state));
+    }
+    json_decref(on);
+    return 0;
+}
+
+static bool both_have(const struct gw_native_offer *source,
+                      const struct gw_native_offer *destination, const char *parameter)
+{
+    return json_object_get(source->parameters, parameter) &&
+           json_object_get(destination->parameters, parameter);
+}
+
+static void choose_codec(const struct gw_native_offer *source,
+                         const struct gw_native_offer *destination,
+                         const struct gw_native_wishes *wishes, struct gw_native_terms *terms)
+{
+    const char *because = "asked for";
+
+    terms->zstd =
+        wishes->zstd && terms->multifd && both_have(source, destination, "multifd-zstd-level");
+    if (wishes->zstd && !terms->zstd)
+        because = "QEMU compresses only on multifd channels with zstd built in, which one lacks";
+    json_array_append_new(
+        terms->decisions,
+        gw_decision_new("codec",
+                        json_pack("{s:s, s:b}", "wanted", wishes->zstd ? "zstd" : "none", "multifd",
+                                  (int)terms->multifd),
+                        terms->zstd ? "zstd" : "none", terms->zstd ? "none" : "zstd", because));
+}
+
+static void choose_parameters(const struct gw_native_offer *source,
+                              const struct gw_native_offer *destination,
+                              const struct gw_native_wishes *wishes, struct gw_native_terms *terms)
+{
+    /* QEMU takes 0 for "stop", so "as fast as it goes" is the largest value it accepts in a size_t.
+     */
+    json_int_t bandwidth =
+        wishes->bandwidth_bytes_per_s ? (json_int_t)wishes->bandwidth_bytes_per_s : INT64_MAX;
+
+    terms->parameters = json_pack("{s:I, s:I}", "max-bandwidth", bandwidth, "downtime-limit",
+                                  (json_int_t)wishes->blackout_ms);
+    if (!terms->multifd)
+        return;
+    json_object_set_new(terms->parameters, "multifd-channels",
+                        json_integer((json_int_t)wishes->channels));
+    json_object_set_new(terms->parameters, "multifd-compression",
+                        json_string(terms->zstd ? "zstd" : "none"));
+    if (terms->zstd)
+        json_object_set_new(terms->parameters, "multifd-zstd-level",
+                            json_integer((json_int_t)wishes->zstd_level));
+    if (both_have(source, destination, "zero-page-detection"))
+        json_object_set_new(terms->parameters, "zero-page-detection", json_string("multifd"));
+}
+
+static int check_offer(const struct gw_native_offer *offer, const char *side,
+                       struct gw_error *error)
+{
+    if (json_is_array(offer->capabilities) && json_array_size(offer->capabilities) <= 256 &&
+        json_is_object(offer->parameters))
+        return 0;
+    return gw_error_set(error, GW_E_PROTOCOL,
+                        "what QEMU on the %s says of its capabilities is malformed", side);
+}
+
+int gw_native_negotiate(const struct gw_native_offer *source,
+                        const struct gw_native_offer *destination,
+                        const struct gw_native_wishes *wishes, bool for_source,
+                        struct gw_native_terms *terms, struct gw_error *error)
+{
+    memset(terms, 0, sizeof *terms);
+    if (check_offer(source, "source", error) < 0 ||
+        check_offer(destination, "destination", error) < 0)
+        return -1;
+    terms->decisions = json_array();
+    if (choose_capabilities(source, destination, for_source, terms, error) < 0) {
+        gw_native_terms_fini(terms);
+        return -1;
+    }
+    choose_codec(source, destination, wishes, terms);
+    choose_parameters(source, destination, wishes, terms);
+    return 0;
+}
+
+void gw_native_terms_fini(struct gw_native_terms *terms)
+{
+    json_decref(terms->capabilities);
+    json_decref(terms->parameters);
+    json_decref(terms->decisions);
+    memset(terms, 0, sizeof *terms);
+}

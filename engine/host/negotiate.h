@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What both QEMUs can do, and what a migration on QEMU's own route will use of it.
+ *
+ * Both nodes run this on the same input and so come to the same answer: the destination when
+ * PREPARE arrives, the source when PREPARED does.
+ *
+ * Source of the names: qapi/migration.json of QEMU 8.2 to 10.0. A capability that the table here
+ * does not know is switched off: nobody asked for it.
+ */
+#ifndef GW_HOST_NEGOTIATE_H
+#define GW_HOST_NEGOTIATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <jansson.h>
+
+#include "godwit/error.h"
+
+/* What the person or the policy asked for. */
+struct gw_native_wishes {
+    uint64_t bandwidth_bytes_per_s; /* 0: as fast as it goes */
+    uint32_t blackout_ms;           /* QEMU's downtime-limit, 1 to 2000000 */
+    uint32_t channels;              /* of multifd, 1 to 16 */
+    bool zstd;                      /* compress with zstd */
+    uint32_t zstd_level;            /* 1 to 20 */
+};
+
+/* One side's reply to query-migrate-capabilities and query-migrate-parameters. */
+struct gw_native_offer {
+    const json_t *capabilities;
+    const json_t *parameters;
+};
+
+struct gw_native_terms {
+    json_t *capabilities; /* arguments of migrate-set-capabilities for the side that asked */
+    json_t *parameters;   /* arguments of migrate-set-parameters for the side that asked */
+    json_t *decisions;    /* array of {rule, inputs, chosen, instead_of, because} */
+    bool multifd;
+    bool zstd;
+};
+
+/*
+ * Fills *terms for one side. Returns 0, or -1 with *error: GW_E_INCOMPATIBLE where one of the two
+ * lacks what no safe migration can do without, GW_E_PROTOCOL where a reply is malformed. The
+ * offers are borrowed.
+ */
+int gw_native_negotiate(const struct gw_native_offer *source,
+                        const struct gw_native_offer *destination,
+                        const struct gw_native_wishes *wishes, bool for_source,
+                        struct gw_native_terms *terms, struct gw_error *error);
+
+/* Idempotent. */
+void gw_native_terms_fini(struct gw_native_terms *terms);
+
+/* A new decision object {rule, inputs, chosen, instead_of[], because}; inputs is stolen, instead_of
+ * may be NULL. NULL when memory is short. */
+json_t *gw_decision_new(const char *rule, json_t *inputs, const char *chosen,
+                        const char *instead_of, const char *because);
+
+#endif
