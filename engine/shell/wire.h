@@ -27,7 +27,7 @@ enum gw_wire_type {
     GW_WIRE_PREPARE = 2,
     GW_WIRE_PREPARED = 3,
     GW_WIRE_SWITCHING = 4,
-    GW_WIRE_SWITCHED = 5,
+    GW_WIRE_LOST = 5,
     GW_WIRE_COMMIT = 6,
     GW_WIRE_RUNNING = 7,
     GW_WIRE_FINISHED = 8,
@@ -35,7 +35,7 @@ enum gw_wire_type {
     GW_WIRE_ABORTED = 10,
     GW_WIRE_FAILED = 11,
     GW_WIRE_QUERY = 12,
-    GW_WIRE_ANSWER = 13,
+    GW_WIRE_BUSY = 13,
     GW_WIRE_CHECK = 14,
     GW_WIRE_CHECKED = 15,
     GW_WIRE_PING = 16, /* PING and PONG never leave the peer layer */

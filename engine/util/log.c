@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "config.h"
+#include "build_config.h"
 #include "util/log.h"
 
 #if GW_HAVE_SYSTEMD

@@ -424,10 +424,10 @@ static void closing_hands_over_everything(void **state)
 
     link_up(net);
     for (int i = 0; i < 500; i++)
-        assert_done(gw_peer_send(net->server.conn, GW_WIRE_ANSWER, NULL, &e), e);
+        assert_done(gw_peer_send(net->server.conn, GW_WIRE_BUSY, NULL, &e), e);
     gw_peer_close(net->server.conn);
     gw_peer_close(net->server.conn);
-    assert_int_equal(gw_peer_send(net->server.conn, GW_WIRE_ANSWER, NULL, &e), -1);
+    assert_int_equal(gw_peer_send(net->server.conn, GW_WIRE_BUSY, NULL, &e), -1);
     assert_int_equal(e.code, GW_E_STATE);
     net->client.free_at_closed = true; /* the end that the other lingers for */
     expect_client_end(net, GW_E_PEER, "n1 (127.0.0.1:");
@@ -483,8 +483,8 @@ static void freed_in_every_callback(void **state)
     start(net, &args);
     run_until(net->base, &net->client.n_ready, 1);
     net->client.free_at_message = true;
-    gw_peer_send(net->server.conn, GW_WIRE_ANSWER, NULL, &e);
-    gw_peer_send(net->server.conn, GW_WIRE_ANSWER, NULL, &e);
+    gw_peer_send(net->server.conn, GW_WIRE_BUSY, NULL, &e);
+    gw_peer_send(net->server.conn, GW_WIRE_BUSY, NULL, &e);
     run_until(net->base, &net->client.n_messages, 1);
     run_until(net->base, &net->server.n_closed, 2);
     assert_int_equal(net->client.n_messages, 1);
@@ -697,7 +697,7 @@ static void a_peer_that_does_not_read_is_given_up(void **state)
     run_until(net->base, &net->n_accepted, 1);
     bufferevent_disable(s.bev, EV_READ);
     for (int i = 0; i < 100 && r == 0; i++)
-        r = gw_peer_send(net->server.conn, GW_WIRE_ANSWER, body, &e);
+        r = gw_peer_send(net->server.conn, GW_WIRE_BUSY, body, &e);
     assert_int_equal(r, -1);
     assert_int_equal(e.code, GW_E_PEER);
     assert_int_equal(net->server.n_closed, 0);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config.h"
+#include "build_config.h"
 #include "cli.h"
 #include "field.h"
 #include "report.h"

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <curl/curl.h>
 
-#include "config.h"
+#include "build_config.h"
 #include "cli.h"
 #include "field.h"
 #include "help.h"

@@ -1,0 +1,640 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Each handler checks what it was given, hands it to the part that does it, and replies when that
+ * is done. A client that goes away early does not stop what it asked for.
+ */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "build_config.h"
+#include "shell/api.h"
+#include "shell/daemon.h"
+#include "shell/enlist.h"
+#include "shell/outgoing.h"
+#include "util/cleanup.h"
+
+#define HISTORY_SHOWN 100
+#define TTL_DEFAULT_S 900
+#define TTL_MAX_S     (7 * 24 * 3600)
+
+static struct gw_daemon *daemon_of(struct gw_http_api *api)
+{
+    return gw_container_of(api, struct gw_daemon, api);
+}
+
+static void refuse(struct gw_http_request *request, enum gw_code code, const char *msg,
+                   const char *hint)
+{
+    struct gw_error error;
+
+    gw_error_set(&error, code, "%s", msg);
+    gw_error_hint(&error, "%s", hint);
+    gw_http_fail(request, &error);
+}
+
+/* A member of the body that must be a string. NULL: the request has been refused. */
+static const char *need(struct gw_http_request *request, const char *key)
+{
+    const char *value = json_string_value(json_object_get(gw_http_body(request), key));
+    struct gw_error error;
+
+    if (value)
+        return value;
+    gw_error_set(&error, GW_E_USAGE, "the body has no string '%s'", key);
+    gw_error_hint(&error, "docs/openapi.yaml describes it");
+    gw_http_fail(request, &error);
+    return NULL;
+}
+
+static const char *optional(struct gw_http_request *request, const char *key)
+{
+    return json_string_value(json_object_get(gw_http_body(request), key));
+}
+
+/* Unknown members are refused: a misspelt limit must not be ignored. */
+static bool only_known(struct gw_http_request *request, const char *const *known)
+{
+    const json_t *body = gw_http_body(request);
+    struct gw_error error;
+    const char *key;
+    json_t *value;
+
+    json_object_foreach ((json_t *)body, key, value) {
+        unsigned i;
+
+        for (i = 0; known[i] && strcmp(known[i], key) != 0; i++)
+            ;
+        if (known[i])
+            continue;
+        gw_error_set(&error, GW_E_USAGE, "unknown key '%s' in the body", key);
+        gw_error_hint(&error, "docs/openapi.yaml lists the known ones");
+        gw_http_fail(request, &error);
+        return false;
+    }
+    return true;
+}
+
+/* VMs */
+
+struct vm_request {
+    struct gw_vm_call call;
+    struct gw_http_request *request;
+    int status; /* of success */
+};
+
+static void vm_request_done(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
+{
+    struct vm_request *r = gw_container_of(call, struct vm_request, call);
+
+    if (error)
+        gw_http_fail(r->request, error);
+    else
+        gw_http_reply(r->request, r->status, vm ? gw_vm_to_json(vm) : NULL);
+    free(r);
+}
+
+static struct gw_vm_call *reply_later(struct gw_http_request *request, int status)
+{
+    struct vm_request *r = calloc(1, sizeof *r);
+
+    if (!r)
+        abort();
+    r->call.done = vm_request_done;
+    r->request = request;
+    r->status = status;
+    return &r->call;
+}
+
+static struct gw_vm *vm_of(struct gw_daemon *d, struct gw_http_request *request)
+{
+    const char *name = gw_http_param(request, "name");
+    struct gw_vm *vm = gw_vm_find(d, name);
+    struct gw_error error;
+
+    if (vm)
+        return vm;
+    gw_error_set(&error, GW_E_NOT_FOUND, "there is no VM '%s' on this node", name);
+    gw_error_hint(&error, "`godwit vm list` shows those that are");
+    gw_http_fail(request, &error);
+    return NULL;
+}
+
+static void vms_list(struct gw_http_api *api, struct gw_http_request *request)
+{
+    json_t *list = json_array();
+    struct gw_vm *vm;
+
+    TAILQ_FOREACH (vm, &daemon_of(api)->vms, link)
+        json_array_append_new(list, gw_vm_to_json(vm));
+    gw_http_reply(request, 200, list);
+}
+
+static void vms_show(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_vm *vm = vm_of(daemon_of(api), request);
+    json_t *json;
+
+    if (!vm)
+        return;
+    json = gw_vm_to_json(vm);
+    json_object_set_new(json, "spec", gw_vm_spec_to_json(vm->spec));
+    json_object_set(json, "qemu_version", vm->version);
+    gw_http_reply(request, 200, json);
+}
+
+static void vms_start(struct gw_http_api *api, struct gw_http_request *request)
+{
+    const char *yaml = need(request, "yaml"), *file;
+    struct gw_vm_spec *spec;
+    struct gw_error error;
+
+    if (!yaml)
+        return;
+    file = optional(request, "file");
+    if (gw_vm_spec_from_yaml(yaml, strlen(yaml), file ? file : "VM file", &spec, &error) < 0)
+        gw_http_fail(request, &error);
+    else
+        gw_enlist_start(daemon_of(api), spec, reply_later(request, 201));
+}
+
+static void vms_adopt(struct gw_http_api *api, struct gw_http_request *request)
+{
+    const char *qmp = need(request, "qmp");
+    json_int_t pid = json_integer_value(json_object_get(gw_http_body(request), "pid"));
+
+    if (!qmp)
+        return;
+    if (pid < 1 || pid > INT_MAX)
+        refuse(request, GW_E_USAGE, "the body has no 'pid' of a process",
+               "it is the process id of the QEMU to adopt");
+    else
+        gw_enlist_adopt(daemon_of(api), qmp, (pid_t)pid, optional(request, "name"),
+                        reply_later(request, 201));
+}
+
+static void vms_stop(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_vm *vm = vm_of(daemon_of(api), request);
+    bool force = gw_http_query(request, "force") != NULL;
+
+    if (!vm)
+        return;
+    if (vm->migration[0]) {
+        refuse(request, GW_E_BUSY, "the VM is being moved",
+               "`godwit status` shows by what; cancel that first");
+    } else if (vm->state == GW_VM_STARTING || (vm->state == GW_VM_ENDING && !force) ||
+               vm->end_call) {
+        refuse(request, GW_E_STATE, "the VM is on its way up or down",
+               "wait for it, or use `godwit vm stop --force`");
+    } else if (force) {
+        gw_vm_end(vm, true, reply_later(request, 204));
+    } else {
+        gw_vm_end(vm, false, NULL);
+        gw_http_reply(request, 202,
+                      json_pack("{s:s, s:s}", "name", vm->spec->name, "state", "ending"));
+    }
+}
+
+/* Nodes */
+
+static json_t *node_json(struct gw_daemon *d, const struct gw_node *node)
+{
+    json_t *json = gw_node_to_json(node);
+
+    json_object_set_new(json, "self",
+                        json_boolean(strcmp(node->name, gw_nodes_self(d->nodes)) == 0));
+    return json;
+}
+
+static void nodes_list(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < gw_nodes_count(d->nodes); i++)
+        json_array_append_new(list, node_json(d, gw_nodes_at(d->nodes, i)));
+    gw_http_reply(request, 200, list);
+}
+
+/* What `init` and `join` say of this node; what they leave out comes from the configuration. */
+static int this_node(struct gw_daemon *d, struct gw_http_request *request, struct gw_node *node,
+                     struct gw_error *error)
+{
+    const char *name = optional(request, "name");
+    const char *address = optional(request, "address");
+    const char *migration = optional(request, "migration_address");
+
+    if (!name)
+        name = d->config->name;
+    if (!address && strspn(d->config->listen_address, "0:.") != strlen(d->config->listen_address))
+        address = d->config->listen_address;
+    if (!migration)
+        migration = d->config->migration_address;
+    if (!name || !gw_node_name_valid(name)) {
+        gw_error_set(error, GW_E_USAGE, "a node needs a name of letters, digits, '-', '_' and '.'");
+        return gw_error_hint(error, "give --name, or set name in the daemon's configuration");
+    }
+    if (!address || !gw_node_address_valid(address)) {
+        gw_error_set(error, GW_E_USAGE, "a node needs an address where the others reach it");
+        return gw_error_hint(error, "give --address, or set listen in the daemon's configuration");
+    }
+    *node = (struct gw_node){.port = d->config->listen_port, .added_at_ms = gw_node_now_ms()};
+    strncpy(node->name, name, sizeof node->name - 1);
+    strncpy(node->address, address, sizeof node->address - 1);
+    strncpy(node->migration_address, migration ? migration : "",
+            sizeof node->migration_address - 1);
+    return 0;
+}
+
+static void node_init(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    struct gw_error error;
+    struct gw_node node;
+
+    if (this_node(d, request, &node, &error) < 0 ||
+        gw_pki_init_ca(d->config->state_dir, node.name, &error) < 0) {
+        gw_http_fail(request, &error);
+        return;
+    }
+    node.ca = true;
+    if (gw_nodes_set_self(d->nodes, node.name, &error) < 0 ||
+        gw_nodes_put(d->nodes, &node, &error) < 0 || gw_daemon_open_peers(d, &error) < 0)
+        gw_http_fail(request, &error);
+    else
+        gw_http_reply(request, 201, node_json(d, gw_nodes_find(d->nodes, node.name)));
+}
+
+static void node_invite(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    const struct gw_node *self = gw_nodes_find(d->nodes, gw_nodes_self(d->nodes));
+    const json_t *wanted = json_object_get(gw_http_body(request), "ttl_s");
+    json_int_t ttl_s = wanted ? json_integer_value(wanted) : TTL_DEFAULT_S;
+    char text[GW_TOKEN_TEXT_MAX];
+    struct gw_token token;
+    struct gw_error error;
+
+    if (!self || !d->pki.ca) {
+        refuse(request, GW_E_STATE, "this node cannot invite: it does not hold the CA's key",
+               "run `godwit node invite` on the node that `godwit node list` marks with ca");
+        return;
+    }
+    if (ttl_s < 1 || ttl_s > TTL_MAX_S) {
+        refuse(request, GW_E_USAGE, "ttl_s must be from 1 second to 7 days", "15 minutes: 900");
+        return;
+    }
+    if (gw_token_make(d->config->state_dir, self->address, self->port, (int64_t)time(NULL) + ttl_s,
+                      &token, &error) < 0) {
+        gw_http_fail(request, &error);
+        return;
+    }
+    gw_token_format(&token, text);
+    gw_http_reply(request, 201,
+                  json_pack("{s:s, s:I}", "token", text, "expires",
+                            (json_int_t)token.expires_at_s));
+}
+
+struct join_request {
+    struct gw_join_handler handler;
+    struct gw_daemon *daemon;
+    struct gw_http_request *request;
+    struct gw_join *join;
+};
+
+static void join_done(struct gw_join_handler *handler, const struct gw_error *error)
+{
+    struct join_request *r = gw_container_of(handler, struct join_request, handler);
+    struct gw_daemon *d = r->daemon;
+    struct gw_error why;
+
+    gw_join_free(r->join);
+    if (error)
+        gw_http_fail(r->request, error);
+    else if (gw_daemon_open_peers(d, &why) < 0)
+        gw_http_fail(r->request, &why);
+    else
+        gw_http_reply(r->request, 201,
+                      node_json(d, gw_nodes_find(d->nodes, gw_nodes_self(d->nodes))));
+    free(r);
+}
+
+static void node_join(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    const char *token = need(request, "token");
+    struct join_request *r;
+    struct gw_error error;
+    struct gw_node node;
+
+    if (!token)
+        return;
+    if (this_node(d, request, &node, &error) < 0) {
+        gw_http_fail(request, &error);
+        return;
+    }
+    r = calloc(1, sizeof *r);
+    if (!r)
+        abort();
+    r->handler.done = join_done;
+    r->daemon = d;
+    r->request = request;
+    struct gw_join_args args = {
+        .base = d->base,
+        .dir = d->config->state_dir,
+        .token = token,
+        .name = node.name,
+        .address = node.address,
+        .port = node.port,
+        .migration_address = node.migration_address,
+        .nodes = d->nodes,
+        .handler = &r->handler,
+    };
+    if (gw_join_start(&args, &r->join, &error) < 0) {
+        gw_http_fail(request, &error);
+        free(r);
+    }
+}
+
+/* Migrations */
+
+static int read_policy(struct gw_daemon *d, struct gw_http_request *request,
+                       struct gw_outgoing_request *out, struct gw_policy *policy,
+                       struct gw_error *error)
+{
+    const char *dirs[] = {d->config->policies_dir, GW_PRESETS_DIR};
+    const char *name = optional(request, "policy");
+
+    if (gw_policy_load(name ? name : "default", dirs, GW_ARRAY_SIZE(dirs), policy, error) < 0 ||
+        gw_policy_override(policy, gw_http_body(request), error) < 0)
+        return -1;
+    out->policy = policy->name;
+    out->timeout_s = policy->timeout_s;
+    out->wishes = (struct gw_native_wishes){
+        .bandwidth_bytes_per_s = policy->bandwidth_bytes_per_s,
+        .blackout_ms = policy->blackout_ms,
+        .channels = policy->channels,
+        .zstd = policy->codec == GW_POLICY_CODEC_ZSTD,
+        .zstd_level = policy->zstd_level,
+    };
+    return 0;
+}
+
+static int check_route(struct gw_http_request *request, struct gw_error *error)
+{
+    const char *route = optional(request, "route");
+
+    if (!route || strcmp(route, "native") == 0 || strcmp(route, "auto") == 0)
+        return 0;
+    gw_error_set(error, GW_E_UNSUPPORTED, "there is no route '%s' in this version", route);
+    return gw_error_hint(error, "the routes are: auto, native");
+}
+
+static void migrations_start(struct gw_http_api *api, struct gw_http_request *request)
+{
+    static const char *const known[] = {"vm",        "to",          "policy",   "route",
+                                        "codec",     "bandwidth",   "channels", "zstd_level",
+                                        "timeout_s", "blackout_ms", NULL};
+    struct gw_daemon *d = daemon_of(api);
+    struct gw_outgoing_request out = {0};
+    struct gw_policy policy;
+    struct gw_migration *m;
+    struct gw_error error;
+
+    if (!only_known(request, known) || !(out.vm = need(request, "vm")) ||
+        !(out.to = need(request, "to")))
+        return;
+    if (check_route(request, &error) < 0 || read_policy(d, request, &out, &policy, &error) < 0 ||
+        gw_outgoing_start(d, &out, &m, &error) < 0)
+        gw_http_fail(request, &error);
+    else
+        gw_http_reply(request, 201, json_pack("{s:s}", "id", m->id));
+}
+
+struct check_request {
+    struct gw_migration_watcher watcher;
+    struct gw_http_request *request;
+};
+
+/* A check is a migration that was undone after it had been prepared: then it would have worked. */
+static void check_ended(struct gw_migration_watcher *watcher, struct gw_migration *m)
+{
+    struct check_request *r = gw_container_of(watcher, struct check_request, watcher);
+    bool ok = m->machine.error.code == GW_E_CANCELLED;
+    json_t *json = json_pack("{s:b, s:s, s:s, s:s, s:O}", "ok", (int)ok, "vm", m->vm_name, "from",
+                             m->record.from, "to", m->record.to, "findings", m->record.warnings);
+
+    if (!ok)
+        json_object_set_new(json, "error", gw_error_to_json(&m->machine.error));
+    gw_http_reply(r->request, 200, json);
+    free(r);
+}
+
+static void check_start(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    struct gw_outgoing_request out = {.only_check = true};
+    struct gw_policy policy;
+    struct check_request *r;
+    struct gw_migration *m;
+    struct gw_error error;
+
+    if (!(out.vm = need(request, "vm")) || !(out.to = need(request, "to")))
+        return;
+    r = calloc(1, sizeof *r);
+    if (!r)
+        abort();
+    r->watcher.ended = check_ended;
+    r->request = request;
+    out.watcher = &r->watcher;
+    if (read_policy(d, request, &out, &policy, &error) < 0 ||
+        gw_outgoing_start(d, &out, &m, &error) < 0) {
+        gw_http_fail(request, &error);
+        free(r);
+    }
+}
+
+/* A row of the journal as the API shows it: the migration itself while it runs, else its record. */
+static json_t *row_to_json(struct gw_daemon *d, const struct gw_journal_migration *row)
+{
+    const struct gw_migration *m = gw_migration_find(d, row->id);
+
+    if (m)
+        return gw_migration_to_json(m);
+    if (json_object_get(row->record, "id"))
+        return json_deep_copy(row->record);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "id", row->id, "vm", row->vm, "uuid",
+                     row->uuid, "from", row->from_node, "to", row->to_node, "role", row->role,
+                     "state", row->phase);
+}
+
+struct collect {
+    struct gw_journal_on_migration on_migration;
+    struct gw_journal_on_note on_note;
+    struct gw_daemon *daemon;
+    json_t *list;
+};
+
+static int collect_migration(struct gw_journal_on_migration *visit,
+                             const struct gw_journal_migration *row)
+{
+    struct collect *c = gw_container_of(visit, struct collect, on_migration);
+
+    return json_array_append_new(c->list, row_to_json(c->daemon, row));
+}
+
+static int collect_note(struct gw_journal_on_note *visit, const struct gw_journal_note *note)
+{
+    struct collect *c = gw_container_of(visit, struct collect, on_note);
+
+    return json_array_append_new(
+        c->list, json_pack("{s:I, s:s, s:s}", "at_ms", (json_int_t)note->at_ms, "kind",
+                           gw_journal_kind_name(note->kind), "text", note->text));
+}
+
+static struct collect collect_for(struct gw_daemon *d)
+{
+    return (struct collect){{collect_migration}, {collect_note}, d, json_array()};
+}
+
+static void reply_list(struct gw_http_request *request, int result, struct collect *c,
+                       const struct gw_error *error)
+{
+    if (result < 0) {
+        json_decref(c->list);
+        gw_http_fail(request, error);
+    } else {
+        gw_http_reply(request, 200, c->list);
+    }
+}
+
+static void migrations_list(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    struct collect c = collect_for(d);
+    struct gw_error error;
+
+    reply_list(request,
+               gw_journal_migration_list(d->journal, HISTORY_SHOWN, &c.on_migration, &error), &c,
+               &error);
+}
+
+static void no_migration(struct gw_http_request *request, const struct gw_error *error)
+{
+    struct gw_error why = *error;
+
+    if (why.code == GW_E_NOT_FOUND)
+        gw_error_hint(&why, "`godwit status` lists those that this node knows");
+    gw_http_fail(request, &why);
+}
+
+static void migrations_show(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    struct collect c = collect_for(d);
+    struct gw_error error;
+
+    if (gw_journal_migration_get(d->journal, gw_http_param(request, "id"), &c.on_migration,
+                                 &error) < 0)
+        no_migration(request, &error);
+    else
+        gw_http_reply(request, 200, json_incref(json_array_get(c.list, 0)));
+    json_decref(c.list);
+}
+
+static void migrations_log(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    struct collect c = collect_for(d);
+    struct gw_error error;
+
+    reply_list(request,
+               gw_journal_notes(d->journal, gw_http_param(request, "id"), &c.on_note, &error), &c,
+               &error);
+}
+
+static void migrations_cancel(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    const char *id = gw_http_param(request, "id");
+    struct gw_migration *m = gw_migration_find(d, id);
+    struct collect c = collect_for(d);
+    struct gw_error error;
+
+    if (!m && gw_journal_migration_get(d->journal, id, &c.on_migration, &error) < 0) {
+        no_migration(request, &error);
+    } else if (!m) {
+        refuse(request, GW_E_STATE, "this migration has ended already", "`godwit log` tells how");
+    } else if (!gw_machine_can_cancel(&m->machine)) {
+        refuse(request, GW_E_STATE,
+               "it is too late: the guest is being handed over, or all is "
+               "being undone already",
+               "wait a moment and look at `godwit status`");
+    } else {
+        gw_migration_log(m, GW_LOG_INFO, "cancel was asked for");
+        gw_migration_post(m, &(struct gw_event){.type = GW_EV_CANCEL});
+        gw_http_reply(request, 202, json_pack("{s:s}", "id", m->id));
+    }
+    json_decref(c.list);
+}
+
+/* The rest */
+
+static void events(struct gw_http_api *api, struct gw_http_request *request)
+{
+    (void)api;
+    gw_http_events_add(request);
+}
+
+static void status(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_daemon *d = daemon_of(api);
+    json_t *vms = json_array(), *migrations = json_array();
+    struct gw_migration *m;
+    struct gw_vm *vm;
+
+    TAILQ_FOREACH (vm, &d->vms, link)
+        json_array_append_new(vms, gw_vm_to_json(vm));
+    TAILQ_FOREACH (m, &d->migrations, link)
+        if (!m->only_check)
+            json_array_append_new(migrations, gw_migration_to_json(m));
+    gw_http_reply(request, 200,
+                  json_pack("{s:s, s:s, s:b, s:o, s:o}", "version", GW_VERSION, "node",
+                            gw_nodes_self(d->nodes), "ready", (int)(d->pki.ctx != NULL), "vms", vms,
+                            "migrations", migrations));
+}
+
+static const struct gw_http_route routes[] = {
+    {"GET", "/v1/status", status},
+    {"GET", "/v1/events", events},
+    {"GET", "/v1/vms", vms_list},
+    {"POST", "/v1/vms", vms_start},
+    {"POST", "/v1/vms/adopt", vms_adopt},
+    {"GET", "/v1/vms/{name}", vms_show},
+    {"DELETE", "/v1/vms/{name}", vms_stop},
+    {"GET", "/v1/nodes", nodes_list},
+    {"POST", "/v1/node/init", node_init},
+    {"POST", "/v1/node/invite", node_invite},
+    {"POST", "/v1/node/join", node_join},
+    {"POST", "/v1/check", check_start},
+    {"GET", "/v1/migrations", migrations_list},
+    {"POST", "/v1/migrations", migrations_start},
+    {"GET", "/v1/migrations/{id}", migrations_show},
+    {"DELETE", "/v1/migrations/{id}", migrations_cancel},
+    {"GET", "/v1/migrations/{id}/log", migrations_log},
+};
+
+static const struct gw_http_api table = {routes, GW_ARRAY_SIZE(routes)};
+
+int gw_api_open(struct gw_daemon *d, struct gw_error *error)
+{
+    d->api = table;
+    return gw_http_new(d->base, &d->api, &d->log, d->config->socket, &d->http, error);
+}
+
+void gw_api_print_routes(FILE *out)
+{
+    gw_http_print_routes(&table, out);
+}

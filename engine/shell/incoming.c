@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operations of the destination.
+ *
+ * LAUNCH is where a move is refused: first what can be seen without a QEMU (memory, disks, bridges,
+ * names), then what only the QEMU that will run the guest can say (machine type, CPU).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/facts.h"
+#include "host/preflight.h"
+#include "shell/daemon.h"
+#include "shell/incoming.h"
+#include "shell/inspect.h"
+#include "shell/qmp_batch.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+#define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
+
+struct incoming {
+    struct gw_migration base;
+    struct gw_vm_spec *spec; /* until the VM has it */
+    json_t *peer_facts;      /* of the source */
+    json_t *facts;           /* of this node and its QEMU */
+    struct gw_findings findings;
+    struct gw_vm_call launch_call, end_call;
+    struct gw_inspect inspect;
+    struct gw_qmp_batch batch;
+    struct gw_qmp_call op_call;
+    char host[256], port[8]; /* where QEMU listens */
+    bool guest_runs;         /* let it run at the end */
+};
+
+static struct incoming *incoming_of(struct gw_migration *m)
+{
+    return gw_container_of(m, struct incoming, base);
+}
+
+static void done(struct incoming *in, enum gw_op op, const struct gw_error *error)
+{
+    gw_migration_op_done(&in->base, op, error);
+}
+
+/* LAUNCH */
+
+/* Compares what is known so far. -1 if something stands against the move: LAUNCH is done then. */
+static int compare(struct incoming *in, json_t *mine)
+{
+    const struct gw_finding *first;
+    struct gw_error error;
+
+    gw_findings_fini(&in->findings);
+    gw_preflight_compare(in->peer_facts, mine, &in->findings);
+    if (gw_findings_ok(&in->findings))
+        return 0;
+    first = gw_findings_first_error(&in->findings);
+    gw_error_set(&error, GW_E_INCOMPATIBLE, "%s cannot run on %s: %s", in->base.vm_name,
+                 in->base.record.to, first ? first->message : "the checks could not be made");
+    gw_error_hint(&error, "%s", first ? first->hint : "");
+    if (in->findings.n_errors > 1)
+        gw_error_hint(&error, "`godwit check %s --to %s` lists this and %zu more reasons",
+                      in->base.vm_name, in->base.record.to, in->findings.n_errors - 1);
+    done(in, GW_OP_LAUNCH, &error);
+    return -1;
+}
+
+static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(inspect, struct incoming, inspect);
+
+    if (error) {
+        done(in, GW_OP_LAUNCH, error);
+        return;
+    }
+    in->facts = json_incref(facts);
+    if (compare(in, facts) == 0)
+        done(in, GW_OP_LAUNCH, NULL);
+}
+
+static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(call, struct incoming, launch_call);
+
+    if (error) {
+        done(in, GW_OP_LAUNCH, error);
+        return;
+    }
+    gw_migration_set_vm(&in->base, vm);
+    gw_vm_save(vm);
+    gw_inspect_start(&in->inspect, vm, inspected);
+}
+
+static void op_launch(struct incoming *in)
+{
+    json_t *mine = gw_inspect_early(in->base.daemon, in->spec, in->peer_facts);
+    int refused = compare(in, mine);
+
+    json_decref(mine);
+    if (refused)
+        return;
+    in->launch_call.done = launched;
+    gw_vm_launch(in->base.daemon, gw_steal_ptr(&in->spec), true, &in->launch_call);
+}
+
+/* ARM */
+
+static void armed(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
+{
+    (void)replies;
+    done(gw_container_of(batch, struct incoming, batch), GW_OP_ARM, error);
+}
+
+static void op_arm(struct incoming *in)
+{
+    struct gw_native_offer theirs = {
+        json_object_get(json_object_get(in->peer_facts, "offer"), "capabilities"),
+        json_object_get(json_object_get(in->peer_facts, "offer"), "parameters")};
+    struct gw_native_offer mine = {
+        json_object_get(json_object_get(in->facts, "offer"), "capabilities"),
+        json_object_get(json_object_get(in->facts, "offer"), "parameters")};
+    struct gw_native_terms terms;
+    struct gw_error error;
+
+    if (gw_native_negotiate(&theirs, &mine, &in->base.wishes, false, &terms, &error) < 0) {
+        done(in, GW_OP_ARM, &error);
+        return;
+    }
+    in->base.record.codec = terms.zstd ? "zstd" : "none";
+    gw_qmp_batch_init(&in->batch, armed);
+    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "capabilities", false,
+                     "migrate-set-capabilities", gw_steal_ptr(&terms.capabilities));
+    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "parameters", false, "migrate-set-parameters",
+                     gw_steal_ptr(&terms.parameters));
+    gw_qmp_batch_end(&in->batch);
+    gw_native_terms_fini(&terms);
+}
+
+/* LISTEN: QEMU picks a free port of the range; which one, only query-migrate says. */
+
+static void listening(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(batch, struct incoming, batch);
+    const struct gw_config *config = in->base.daemon->config;
+    struct gw_error listen_error;
+    const char *port;
+
+    if (error) {
+        listen_error = *error;
+        gw_error_prefix(&listen_error, "QEMU cannot listen on %s, ports %u to %u", in->host,
+                        config->migration_port_min, config->migration_port_max);
+        gw_error_hint(&listen_error,
+                      "free a port of that range on %s, or set migration_ports there",
+                      in->base.record.to);
+        done(in, GW_OP_LISTEN, &listen_error);
+        return;
+    }
+    port = json_string_value(json_object_get(
+        json_array_get(json_object_get(json_object_get(replies, "migrate"), "socket-address"), 0),
+        "port"));
+    if (!port || strlen(port) >= sizeof in->port) {
+        gw_error_set(&listen_error, GW_E_QEMU, "QEMU does not say on which port it listens");
+        done(in, GW_OP_LISTEN, &listen_error);
+        return;
+    }
+    memcpy(in->port, port, strlen(port) + 1);
+    done(in, GW_OP_LISTEN, NULL);
+}
+
+static json_t *listen_args(const struct incoming *in)
+{
+    const struct gw_config *config = in->base.daemon->config;
+    char first[8];
+    json_t *address;
+
+    snprintf(first, sizeof first, "%u", config->migration_port_min);
+    address = json_pack("{s:s, s:s, s:s, s:s, s:i}", "transport", "socket", "type", "inet", "host",
+                        in->host, "port", first, "to", (int)config->migration_port_max);
+    return json_pack("{s:[{s:s, s:o}]}", "channels", "channel-type", "main", "addr", address);
+}
+
+static void op_listen(struct incoming *in)
+{
+    snprintf(in->host, sizeof in->host, "%s", gw_daemon_migration_address(in->base.daemon));
+    gw_qmp_batch_fini(&in->batch);
+    gw_qmp_batch_init(&in->batch, listening);
+    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "listen", false, "migrate-incoming",
+                     listen_args(in));
+    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "migrate", false, "query-migrate", NULL);
+    gw_qmp_batch_end(&in->batch);
+}
+
+/* RESUME */
+
+static void resumed(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(call, struct incoming, op_call);
+
+    (void)reply;
+    if (!error && !in->base.record.blackout.runs_ns)
+        in->base.record.blackout.runs_ns = gw_clock_ns();
+    done(in, GW_OP_RESUME, error);
+}
+
+static void op_resume(struct incoming *in)
+{
+    in->base.record.blackout.commit_ns = gw_clock_ns();
+    in->base.vm->incoming = false;
+    if (!in->guest_runs) { /* it was paused on the source and stays so */
+        in->base.vm->state = GW_VM_PAUSED;
+        done(in, GW_OP_RESUME, NULL);
+        return;
+    }
+    in->op_call.done = resumed;
+    gw_qmp_link_execute(in->base.vm->qmp, &in->op_call, "cont", NULL, COMMAND_TIMEOUT_NS);
+}
+
+/* DESTROY */
+
+static void ended(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
+{
+    (void)vm;
+    done(gw_container_of(call, struct incoming, end_call), GW_OP_DESTROY, error);
+}
+
+static void op_destroy(struct incoming *in)
+{
+    in->end_call.done = ended;
+    if (in->base.vm)
+        gw_vm_end(in->base.vm, true, &in->end_call);
+    else
+        done(in, GW_OP_DESTROY, NULL);
+}
+
+static void begin_op(struct gw_migration *m, enum gw_op op)
+{
+    struct incoming *in = incoming_of(m);
+    struct gw_error error;
+
+    if (op != GW_OP_LAUNCH && op != GW_OP_DESTROY && (!m->vm || !m->vm->qmp)) {
+        gw_error_set(&error, GW_E_QEMU_GONE, "QEMU of %s is not there any more", m->vm_name);
+        done(in, op, &error);
+        return;
+    }
+    switch (op) {
+    case GW_OP_LAUNCH: op_launch(in); break;
+    case GW_OP_ARM: op_arm(in); break;
+    case GW_OP_LISTEN: op_listen(in); break;
+    case GW_OP_RESUME: op_resume(in); break;
+    case GW_OP_DESTROY: op_destroy(in); break;
+    default: abort(); /* not an operation of the destination */
+    }
+}
+
+/* Messages */
+
+static json_t *body_of(struct gw_migration *m, enum gw_message message)
+{
+    struct incoming *in = incoming_of(m);
+    const struct gw_blackout *b = &m->record.blackout;
+    json_t *body = json_object();
+
+    if (message == GW_MSG_PREPARED) {
+        json_object_set_new(body, "host", json_string(in->host));
+        json_object_set_new(body, "port", json_string(in->port));
+        json_object_set(body, "facts", in->facts);
+    }
+    if (message == GW_MSG_PREPARED || message == GW_MSG_FAILED)
+        json_object_set_new(body, "findings", gw_findings_to_json(&in->findings));
+    if (message == GW_MSG_RUNNING) {
+        json_object_set_new(body, "loaded_ns", json_integer((json_int_t)b->loaded_ns));
+        json_object_set_new(body, "commit_ns", json_integer((json_int_t)b->commit_ns));
+        json_object_set_new(body, "runs_ns", json_integer((json_int_t)b->runs_ns));
+    }
+    return body;
+}
+
+static int take_body(struct gw_migration *m, enum gw_message message, const json_t *body,
+                     struct gw_error *error)
+{
+    const json_t *runs = json_object_get(body, "guest_runs");
+
+    if (message != GW_MSG_COMMIT)
+        return 0;
+    if (!json_is_boolean(runs))
+        return gw_error_set(error, GW_E_PROTOCOL, "guest_runs is missing");
+    incoming_of(m)->guest_runs = json_is_true(runs);
+    return 0;
+}
+
+static void fini(struct gw_migration *m)
+{
+    struct incoming *in = incoming_of(m);
+
+    gw_inspect_fini(&in->inspect);
+    gw_qmp_batch_fini(&in->batch);
+    gw_qmp_session_cancel_call(&in->op_call);
+    gw_findings_fini(&in->findings);
+    gw_vm_spec_free(in->spec);
+    json_decref(in->facts);
+    json_decref(in->peer_facts);
+}
+
+static const struct gw_migration_ops incoming_ops = {
+    .begin_op = begin_op,
+    .body_of = body_of,
+    .take_body = take_body,
+    .fini = fini,
+};
+
+/* PREPARE */
+
+static bool is_id(const char *id)
+{
+    return id && strlen(id) == 10 && strncmp(id, "m-", 2) == 0 &&
+           strspn(id + 2, "0123456789abcdef") == 8;
+}
+
+static int take_prepare(struct incoming *in, const json_t *body, struct gw_error *error)
+{
+    struct gw_migration *m = &in->base;
+    const json_t *facts = json_object_get(body, "facts");
+
+    if (gw_facts_check(facts, GW_FACTS_SOURCE, error) < 0)
+        return -1;
+    in->peer_facts = json_incref((json_t *)facts);
+    if (gw_vm_spec_from_json(json_object_get(body, "spec"), &in->spec, error) < 0 ||
+        gw_wishes_from_json(json_object_get(body, "wishes"), &m->wishes, error) < 0)
+        return -1;
+    if (!in->spec->uuid)
+        return gw_error_set(error, GW_E_PROTOCOL, "PREPARE names no uuid");
+    m->only_check = json_is_true(json_object_get(body, "only_check"));
+    in->guest_runs = true;
+    snprintf(m->vm_name, sizeof m->vm_name, "%s", in->spec->name);
+    snprintf(m->vm_uuid, sizeof m->vm_uuid, "%s", in->spec->uuid);
+    return 0;
+}
+
+static void refuse(struct gw_daemon *daemon, struct gw_peer_conn *conn, const char *id,
+                   const struct gw_error *error)
+{
+    json_t *body = json_pack("{s:s*, s:o}", "id", id, "error", gw_error_to_json(error));
+
+    gw_log(&daemon->log, GW_LOG_WARNING, id ? id : "peer", "refused %s: %s",
+           gw_peer_conn_where(conn), error->msg);
+    gw_peer_send(conn, GW_WIRE_FAILED, body, NULL);
+    gw_peer_send(conn, GW_WIRE_ABORTED, NULL, NULL);
+    json_decref(body);
+    gw_daemon_part(daemon, conn);
+}
+
+void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, const json_t *body)
+{
+    const char *id = json_string_value(json_object_get(body, "id"));
+    struct incoming *in = calloc(1, sizeof *in);
+    struct gw_migration *m = &in->base;
+    struct gw_error error;
+
+    if (!in)
+        abort();
+    if (gw_migration_init(m, daemon, GW_DESTINATION, &incoming_ops, is_id(id) ? id : NULL, &error) <
+            0 ||
+        (!is_id(id) && gw_error_set(&error, GW_E_PROTOCOL, "PREPARE has no id") < 0) ||
+        take_prepare(in, body, &error) < 0) {
+        refuse(daemon, conn, is_id(id) ? id : NULL, &error);
+        gw_migration_free(m);
+        return;
+    }
+    snprintf(m->peer, sizeof m->peer, "%s", gw_peer_conn_name(conn));
+    snprintf(m->record.from, sizeof m->record.from, "%s", gw_peer_conn_name(conn));
+    snprintf(m->record.to, sizeof m->record.to, "%s", gw_nodes_self(daemon->nodes));
+    gw_migration_set_conn(m, conn);
+    gw_migration_begin(m);
+}
+
+/* QUERY: a migration that goes on takes the new connection; one that has ended, the journal knows.
+ */
+
+struct lookup {
+    struct gw_journal_on_migration visit;
+    char phase[32], role[16], code[32]; /* code: of the error that it ended with */
+};
+
+static int look_at(struct gw_journal_on_migration *visit, const struct gw_journal_migration *row)
+{
+    struct lookup *l = gw_container_of(visit, struct lookup, visit);
+    const char *code;
+
+    snprintf(l->phase, sizeof l->phase, "%s", row->phase);
+    snprintf(l->role, sizeof l->role, "%s", row->role);
+    code = json_string_value(json_object_get(json_object_get(row->record, "error"), "code"));
+    snprintf(l->code, sizeof l->code, "%s", code ? code : "");
+    return 0;
+}
+
+static void answer_from_journal(struct gw_daemon *daemon, struct gw_peer_conn *conn, const char *id)
+{
+    struct lookup l = {.visit = {look_at}};
+    struct gw_error error = {.code = GW_OK};
+    enum gw_wire_type answer = GW_WIRE_FAILED;
+    json_t *body;
+
+    gw_journal_migration_get(daemon->journal, id, &l.visit, &error);
+    gw_error_set(&error, GW_E_STATE, "the guest does not run here, and never did in %s", id);
+    if (strcmp(l.role, "destination") == 0 && strcmp(l.phase, "completed") == 0)
+        answer = GW_WIRE_RUNNING;
+    if (strcmp(l.role, "destination") == 0 && strcmp(l.code, gw_code_name(GW_E_UNRESOLVED)) == 0) {
+        answer = GW_WIRE_LOST;
+        gw_error_set(&error, GW_E_UNRESOLVED,
+                     "QEMU was lost here just when the guest may have "
+                     "begun to run");
+    }
+    body = json_pack("{s:s, s:o}", "id", id, "error", gw_error_to_json(&error));
+    gw_peer_send(conn, answer, body, NULL);
+    if (answer == GW_WIRE_FAILED)
+        gw_peer_send(conn, GW_WIRE_ABORTED, NULL, NULL);
+    json_decref(body);
+    gw_daemon_part(daemon, conn);
+}
+
+void gw_incoming_query(struct gw_daemon *daemon, struct gw_peer_conn *conn, const json_t *body)
+{
+    const char *id = json_string_value(json_object_get(body, "id"));
+    struct gw_migration *m = id ? gw_migration_find(daemon, id) : NULL;
+
+    if (m && m->machine.role == GW_DESTINATION && strcmp(m->peer, gw_peer_conn_name(conn)) == 0) {
+        gw_migration_set_conn(m, conn);
+        gw_migration_message(m, GW_WIRE_QUERY, body);
+    } else if (is_id(id)) {
+        answer_from_journal(daemon, conn, id);
+    } else {
+        gw_daemon_part(daemon, conn);
+    }
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/argv.h"
+#include "host/facts.h"
+#include "shell/daemon.h"
+#include "shell/inspect.h"
+#include "util/cleanup.h"
+
+/* "qemu64,-svm,+cx16,pmu=off" as query-cpu-model-expansion wants it: {name, props{}}. */
+static json_t *cpu_model(const char *cpu)
+{
+    gw_autofree char *text = gw_argv_cpu(cpu);
+    char *rest = text, *word = strsep(&rest, ",");
+    json_t *props = json_object(), *model;
+
+    model = json_pack("{s:s, s:o}", "name", word ? word : "", "props", props);
+    while ((word = strsep(&rest, ","))) {
+        char *value = strchr(word, '=');
+
+        if (value)
+            *value++ = '\0';
+        if (word[0] == '+' || word[0] == '-')
+            json_object_set_new(props, word + 1, json_boolean(word[0] == '+'));
+        else if (!value || strcmp(value, "on") == 0 || strcmp(value, "off") == 0)
+            json_object_set_new(props, word, json_boolean(!value || strcmp(value, "on") == 0));
+        else
+            json_object_set_new(props, word, json_string(value));
+    }
+    return model;
+}
+
+static json_t *disks_of(const struct gw_vm_spec *spec)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < spec->n_disks; i++) {
+        const struct gw_vm_disk *disk = &spec->disks[i];
+
+        json_array_append_new(list, disk->file
+                                        ? gw_facts_disk(disk->file, disk->format, disk->readonly)
+                                        : gw_facts_rbd(disk->rbd, disk->format, disk->readonly));
+    }
+    return list;
+}
+
+static json_t *bridges_of(const struct gw_vm_spec *spec)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < spec->n_nics; i++)
+        if (spec->nics[i].bridge)
+            json_array_append_new(list, json_string(spec->nics[i].bridge));
+    return list;
+}
+
+/* Other VMs than the one that is asked about. */
+static json_t *vms_of(struct gw_daemon *daemon, const struct gw_vm *except)
+{
+    json_t *list = json_array();
+    struct gw_vm *vm;
+
+    TAILQ_FOREACH (vm, &daemon->vms, link)
+        if (vm != except && vm->spec->uuid)
+            json_array_append_new(list, json_pack("{s:s, s:s}", "name", vm->spec->name, "uuid",
+                                                  vm->spec->uuid));
+    return list;
+}
+
+/* What this node says as a destination, QEMU left out. */
+static json_t *node_facts(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
+                          const struct gw_vm *vm, struct gw_error *error)
+{
+    uint64_t own = vm && vm->incoming ? spec->memory_bytes : 0;
+    json_t *facts = gw_facts_host(gw_nodes_self(daemon->nodes), error);
+
+    if (!facts)
+        return NULL;
+    json_object_set_new(facts, "mem_reserved_bytes",
+                        json_integer((json_int_t)(gw_daemon_reserved_bytes(daemon) - own)));
+    json_object_set_new(facts, "disks", disks_of(spec));
+    json_object_set_new(facts, "vms", vms_of(daemon, vm));
+    return facts;
+}
+
+json_t *gw_inspect_early(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
+                         const json_t *source_facts)
+{
+    static const char *const as_there[] = {"qemu_version", "cpu_features", "capabilities"};
+    json_t *facts = node_facts(daemon, spec, NULL, NULL);
+
+    if (!facts)
+        return NULL;
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(as_there); i++)
+        json_object_set(facts, as_there[i], json_object_get(source_facts, as_there[i]));
+    json_object_set_new(facts, "machines",
+                        json_pack("[O]", json_object_get(source_facts, "machine")));
+    json_object_set_new(facts, "accels", json_pack("[O]", json_object_get(source_facts, "accel")));
+    return facts;
+}
+
+static void add_qemu(json_t *facts, const struct gw_vm *vm, const json_t *replies)
+{
+    const json_t *version = json_object_get(vm->version, "qemu");
+    const json_t *props =
+        json_object_get(json_object_get(json_object_get(replies, "cpu"), "model"), "props");
+    json_t *names = json_array(), *entry;
+    char text[64];
+    size_t i;
+
+    snprintf(text, sizeof text, "%d.%d.%d",
+             (int)json_integer_value(json_object_get(version, "major")),
+             (int)json_integer_value(json_object_get(version, "minor")),
+             (int)json_integer_value(json_object_get(version, "micro")));
+    json_array_foreach (json_object_get(replies, "capabilities"), i, entry)
+        json_array_append(names, json_object_get(entry, "capability"));
+    json_object_set_new(facts, "qemu_version", json_string(text));
+    json_object_set_new(facts, "cpu_features",
+                        props ? gw_facts_cpu_features(props) : json_object());
+    json_object_set_new(facts, "capabilities", names);
+    json_object_set_new(facts, "offer",
+                        json_pack("{s:O, s:O}", "capabilities",
+                                  json_object_get(replies, "capabilities"), "parameters",
+                                  json_object_get(replies, "parameters")));
+    json_object_set_new(facts, "machines", gw_facts_machines(json_object_get(replies, "machines")));
+    json_object_set_new(facts, "accels", json_pack("[s]", gw_accel_name(vm->accel)));
+}
+
+/* What only the node that has the guest can say. */
+static void add_guest(json_t *facts, const struct gw_vm *vm, const json_t *replies)
+{
+    const struct gw_vm_spec *spec = vm->spec;
+    json_t *blocked = json_object_get(json_object_get(replies, "migrate"), "blocked-reasons");
+
+    json_object_set_new(facts, "name", json_string(spec->name));
+    json_object_set_new(facts, "uuid", json_string(spec->uuid));
+    json_object_set_new(facts, "memory_bytes", json_integer((json_int_t)spec->memory_bytes));
+    json_object_set_new(facts, "machine", json_string(spec->machine));
+    json_object_set_new(facts, "accel", json_string(gw_accel_name(vm->accel)));
+    json_object_set_new(facts, "cpu_model", json_string(spec->cpu));
+    json_object_set_new(facts, "blocked_reasons", blocked ? json_incref(blocked) : json_array());
+    json_object_set_new(facts, "bridges", bridges_of(spec));
+    json_object_set_new(
+        facts, "guest_runs",
+        json_boolean(json_is_true(json_object_get(json_object_get(replies, "status"), "running"))));
+}
+
+static void answered(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
+{
+    struct gw_inspect *inspect = gw_container_of(batch, struct gw_inspect, batch);
+    struct gw_vm *vm = inspect->vm;
+    struct gw_error why;
+    json_t *facts;
+
+    if (error) {
+        inspect->done(inspect, NULL, error);
+        return;
+    }
+    facts = node_facts(vm->daemon, vm->spec, vm, &why);
+    if (!facts) {
+        inspect->done(inspect, NULL, &why);
+        return;
+    }
+    add_qemu(facts, vm, replies);
+    if (!vm->incoming)
+        add_guest(facts, vm, replies);
+    inspect->done(inspect, facts, NULL);
+    json_decref(facts);
+}
+
+void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
+                      void (*done)(struct gw_inspect *, json_t *, const struct gw_error *))
+{
+    struct gw_qmp_batch *b = &inspect->batch;
+
+    inspect->done = done;
+    inspect->vm = vm;
+    gw_qmp_batch_fini(b);
+    gw_qmp_batch_init(b, answered);
+    gw_qmp_batch_add(b, vm->qmp, "status", false, "query-status", NULL);
+    gw_qmp_batch_add(b, vm->qmp, "migrate", false, "query-migrate", NULL);
+    gw_qmp_batch_add(b, vm->qmp, "capabilities", false, "query-migrate-capabilities", NULL);
+    gw_qmp_batch_add(b, vm->qmp, "parameters", false, "query-migrate-parameters", NULL);
+    gw_qmp_batch_add(b, vm->qmp, "machines", false, "query-machines", NULL);
+    gw_qmp_batch_add(b, vm->qmp, "cpu", true, "query-cpu-model-expansion",
+                     json_pack("{s:s, s:o}", "type", "full", "model", cpu_model(vm->spec->cpu)));
+    gw_qmp_batch_end(b);
+}
+
+void gw_inspect_fini(struct gw_inspect *inspect)
+{
+    gw_qmp_batch_fini(&inspect->batch);
+}

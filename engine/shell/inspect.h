@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a QEMU says of itself and of its guest, together with what its node knows: the facts that
+ * host/preflight.h compares.
+ *
+ * Besides what is listed there: offer {capabilities, parameters}, QEMU's replies, for
+ * host/negotiate.h; and guest_runs, whether the guest runs now.
+ */
+#ifndef GW_SHELL_INSPECT_H
+#define GW_SHELL_INSPECT_H
+
+#include <jansson.h>
+
+#include "godwit/error.h"
+#include "host/vmspec.h"
+#include "shell/qmp_batch.h"
+
+struct gw_vm;
+struct gw_daemon;
+
+struct gw_inspect {
+    /* Exactly once, from the loop; facts are borrowed, NULL on error. */
+    void (*done)(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error);
+    struct gw_vm *vm;
+    struct gw_qmp_batch batch;
+};
+
+/* Zero it once before its first use. */
+void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
+                      void (*done)(struct gw_inspect *, json_t *, const struct gw_error *));
+
+/* Forgets what is under way. Idempotent. */
+void gw_inspect_fini(struct gw_inspect *inspect);
+
+/*
+ * A destination's facts before it has a QEMU: what this node alone can say, and for the rest what
+ * the source says, so that a comparison shows what stands against the move already. A new
+ * reference.
+ */
+json_t *gw_inspect_early(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
+                         const json_t *source_facts);
+
+#endif

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shell/daemon.h"
+#include "shell/migration.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+/* One event on its way to the machine, with the error that it points to. */
+struct gw_posted {
+    STAILQ_ENTRY(gw_posted) link;
+    struct gw_event ev;
+    struct gw_error error;
+};
+
+static const enum gw_wire_type wire_types[GW_MSG_MAX] = {
+    [GW_MSG_PREPARE] = GW_WIRE_PREPARE,     [GW_MSG_PREPARED] = GW_WIRE_PREPARED,
+    [GW_MSG_SWITCHING] = GW_WIRE_SWITCHING, [GW_MSG_COMMIT] = GW_WIRE_COMMIT,
+    [GW_MSG_RUNNING] = GW_WIRE_RUNNING,     [GW_MSG_FINISHED] = GW_WIRE_FINISHED,
+    [GW_MSG_ABORT] = GW_WIRE_ABORT,         [GW_MSG_FAILED] = GW_WIRE_FAILED,
+    [GW_MSG_LOST] = GW_WIRE_LOST,           [GW_MSG_ABORTED] = GW_WIRE_ABORTED,
+    [GW_MSG_QUERY] = GW_WIRE_QUERY,         [GW_MSG_BUSY] = GW_WIRE_BUSY,
+};
+
+void gw_migration_log(struct gw_migration *m, int level, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    gw_log(&m->daemon->log, (enum gw_log_level)level, m->id, "%s", text);
+    if (!m->only_check)
+        gw_daemon_note(m->daemon, m->id, text);
+}
+
+static void send_message(struct gw_migration *m, enum gw_message message)
+{
+    json_t *body = m->ops->body_of(m, message);
+    struct gw_error error;
+
+    json_object_set_new(body, "id", json_string(m->id));
+    if (message == GW_MSG_FAILED || message == GW_MSG_LOST)
+        json_object_set_new(body, "error", gw_error_to_json(&m->machine.error));
+    if (m->conn && gw_peer_send(m->conn, wire_types[message], body, &error) < 0)
+        gw_migration_log(m, GW_LOG_WARNING, "sending %s to %s: %s", gw_message_name(message),
+                         m->peer, error.msg);
+    json_decref(body);
+}
+
+static void disconnect(struct gw_migration *m)
+{
+    struct gw_peer_conn *conn = gw_steal_ptr(&m->conn);
+
+    if (conn)
+        gw_daemon_part(m->daemon, conn);
+}
+
+static void log_phase(struct gw_migration *m, enum gw_phase from)
+{
+    const struct gw_machine *machine = &m->machine;
+
+    gw_migration_log(m, GW_LOG_INFO, "%s -> %s: %s", gw_phase_name(from),
+                     gw_phase_name(machine->phase), gw_phase_comment(machine->phase));
+    if (machine->error.code != GW_OK &&
+        (machine->phase == GW_FAILING || gw_phase_is_end(machine->phase)))
+        gw_migration_log(m, machine->cancelled ? GW_LOG_INFO : GW_LOG_ERROR, "%s (%s)%s%s",
+                         machine->error.msg, gw_code_name(machine->error.code),
+                         machine->error.hint[0] ? "; " : "", machine->error.hint);
+}
+
+static void change_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
+{
+    gw_record_phase(&m->record, to, m->machine.now_ns);
+    if (m->ops->phase_changed)
+        m->ops->phase_changed(m);
+    if (m->only_check)
+        return;
+    gw_daemon_journal_phase(m->daemon, m);
+    log_phase(m, from);
+    gw_daemon_tell_migration(m->daemon, m);
+}
+
+static void perform(struct gw_migration *m, const struct gw_update *u)
+{
+    for (unsigned i = 0; i < u->n_intents; i++) {
+        const struct gw_intent *intent = &u->intents[i];
+
+        switch (intent->type) {
+        case GW_DO_OP: m->ops->begin_op(m, intent->op); break;
+        case GW_DO_SEND: send_message(m, intent->message); break;
+        case GW_DO_DISCONNECT: disconnect(m); break;
+        case GW_DO_PHASE: change_phase(m, intent->phase.from, intent->phase.to); break;
+        }
+    }
+}
+
+static void set_deadline(struct gw_migration *m)
+{
+    uint64_t now_ns = gw_clock_ns(), left_ns;
+    struct timeval tv;
+
+    if (m->machine.deadline_ns == UINT64_MAX || gw_phase_is_end(m->machine.phase)) {
+        event_del(m->deadline);
+        return;
+    }
+    left_ns = m->machine.deadline_ns > now_ns ? m->machine.deadline_ns - now_ns : 0;
+    tv.tv_sec = (time_t)(left_ns / 1000000000);
+    tv.tv_usec = (suseconds_t)(left_ns % 1000000000 / 1000 + 1);
+    event_add(m->deadline, &tv);
+}
+
+/* The last thing that happens to a migration: from here on only its record remains. */
+static void end(struct gw_migration *m)
+{
+    m->ended = true;
+    gw_migration_set_vm(m, NULL);
+    if (!m->only_check)
+        gw_daemon_journal_end(m->daemon, m);
+    if (m->watcher)
+        m->watcher->ended(m->watcher, m);
+    gw_migration_free(m);
+}
+
+static void open_mailbox(evutil_socket_t fd, short what, void *arg)
+{
+    struct gw_migration *m = arg;
+    struct gw_update update;
+    struct gw_posted *p;
+
+    (void)fd;
+    (void)what;
+    while ((p = STAILQ_FIRST(&m->posted))) {
+        STAILQ_REMOVE_HEAD(&m->posted, link);
+        p->ev.at_ns = gw_clock_ns();
+        if (gw_machine_step(&m->machine, &p->ev, &update) != 0)
+            gw_log(&m->daemon->log, GW_LOG_DEBUG, m->id, "event %d makes no sense in %s",
+                   (int)p->ev.type, gw_phase_name(m->machine.phase));
+        free(p);
+        perform(m, &update);
+    }
+    set_deadline(m);
+    if (gw_phase_is_end(m->machine.phase))
+        end(m);
+}
+
+void gw_migration_post(struct gw_migration *m, const struct gw_event *ev)
+{
+    struct gw_posted *p = calloc(1, sizeof *p);
+
+    if (!p)
+        abort(); /* an event must not be lost: better to be restarted and to recover */
+    p->ev = *ev;
+    if (ev->error) {
+        p->error = *ev->error;
+        p->ev.error = &p->error;
+    }
+    STAILQ_INSERT_TAIL(&m->posted, p, link);
+    event_active(m->mailbox, EV_TIMEOUT, 0);
+}
+
+void gw_migration_op_done(struct gw_migration *m, enum gw_op op, const struct gw_error *error)
+{
+    gw_migration_post(m,
+                      &(struct gw_event){.type = GW_EV_DONE, .error = error, .done = {op, true}});
+}
+
+static void deadline_came(evutil_socket_t fd, short what, void *arg)
+{
+    struct gw_migration *m = arg;
+
+    (void)fd;
+    (void)what;
+    if (gw_clock_ns() >= m->machine.deadline_ns)
+        gw_migration_post(m, &(struct gw_event){.type = GW_EV_TICK});
+    else
+        set_deadline(m);
+}
+
+/* The connection. */
+
+void gw_migration_message(struct gw_migration *m, unsigned type, const json_t *body)
+{
+    struct gw_event ev = {.type = GW_EV_MESSAGE};
+    struct gw_error error = {.code = GW_OK};
+
+    for (ev.message = 0; ev.message < GW_MSG_MAX; ev.message++)
+        if (wire_types[ev.message] == type)
+            break;
+    if (ev.message == GW_MSG_MAX)
+        return; /* a newer peer may say more than we understand */
+    if (ev.message == GW_MSG_FAILED || ev.message == GW_MSG_LOST) {
+        gw_error_from_json(json_object_get(body, "error"), &error);
+        gw_error_prefix(&error, "%s", m->peer);
+        ev.error = &error;
+    }
+    if (m->ops->take_body(m, ev.message, body, &error) < 0) {
+        gw_error_prefix(&error, "%s sent a malformed %s", m->peer, gw_message_name(ev.message));
+        ev = (struct gw_event){.type = GW_EV_PEER_LOST, .error = &error};
+        disconnect(m);
+    }
+    gw_migration_post(m, &ev);
+}
+
+static void conn_message(struct gw_peer_handler *handler, struct gw_peer_conn *conn, unsigned type,
+                         json_t *body)
+{
+    (void)conn;
+    gw_migration_message(gw_container_of(handler, struct gw_migration, conn_handler), type, body);
+}
+
+static void conn_closed(struct gw_peer_handler *handler, struct gw_peer_conn *conn,
+                        const struct gw_error *error)
+{
+    struct gw_migration *m = gw_container_of(handler, struct gw_migration, conn_handler);
+
+    m->conn = NULL;
+    gw_peer_free(conn);
+    gw_migration_post(m, &(struct gw_event){.type = GW_EV_PEER_LOST, .error = error});
+}
+
+void gw_migration_set_conn(struct gw_migration *m, struct gw_peer_conn *conn)
+{
+    m->conn_handler.message = conn_message;
+    m->conn_handler.closed = conn_closed;
+    if (m->conn && m->conn != conn)
+        disconnect(m);
+    m->conn = conn;
+    gw_peer_set_handler(conn, &m->conn_handler);
+}
+
+/* The VM. */
+
+static void vm_event(struct gw_vm_watcher *watcher, const char *name, json_t *data, uint64_t at_ns)
+{
+    struct gw_migration *m = gw_container_of(watcher, struct gw_migration, vm_watcher);
+    struct gw_blackout *b = &m->record.blackout;
+    const char *status = json_string_value(json_object_get(data, "status"));
+    struct gw_event ev = {.type = GW_EV_QEMU_STATUS};
+    struct gw_error error;
+
+    if (strcmp(name, "STOP") == 0 && m->machine.role == GW_SOURCE)
+        b->paused_ns = at_ns;
+    if (strcmp(name, "RESUME") == 0 && m->machine.role == GW_DESTINATION)
+        b->runs_ns = at_ns;
+    if (strcmp(name, "MIGRATION") != 0 || !status)
+        return;
+    ev.status = gw_qemu_status_from_name(status);
+    if (ev.status == GW_QEMU_COMPLETED)
+        *(m->machine.role == GW_SOURCE ? &b->sent_ns : &b->loaded_ns) = at_ns;
+    if (ev.status == GW_QEMU_FAILED || ev.status == GW_QEMU_CANCELLED) {
+        gw_error_set(&error, GW_E_QEMU, "QEMU on %s says that the migration has %s",
+                     m->machine.role == GW_SOURCE ? m->record.from : m->record.to, status);
+        ev.error = &error;
+    }
+    gw_log(&m->daemon->log, GW_LOG_DEBUG, m->id, "QEMU: %s", status);
+    gw_migration_post(m, &ev);
+}
+
+static void vm_gone(struct gw_vm_watcher *watcher, const struct gw_error *error)
+{
+    struct gw_migration *m = gw_container_of(watcher, struct gw_migration, vm_watcher);
+
+    m->vm = NULL;
+    gw_migration_post(m, &(struct gw_event){.type = GW_EV_QEMU_GONE, .error = error});
+}
+
+void gw_migration_set_vm(struct gw_migration *m, struct gw_vm *vm)
+{
+    if (m->vm && m->vm != vm) {
+        m->vm->watcher = NULL;
+        m->vm->migration[0] = '\0';
+        gw_vm_save(m->vm);
+    }
+    m->vm = vm;
+    if (!vm)
+        return;
+    m->vm_watcher = (struct gw_vm_watcher){.event = vm_event, .gone = vm_gone};
+    vm->watcher = &m->vm_watcher;
+    snprintf(vm->migration, sizeof vm->migration, "%s", m->id);
+}
+
+/* Life and death. */
+
+int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_role role,
+                      const struct gw_migration_ops *ops, const char *id, struct gw_error *error)
+{
+    uint32_t random;
+
+    evutil_secure_rng_get_bytes(&random, sizeof random);
+    m->daemon = daemon;
+    m->ops = ops;
+    STAILQ_INIT(&m->posted);
+    TAILQ_INSERT_TAIL(&daemon->migrations, m, link);
+    gw_machine_init(&m->machine, role, &gw_limits_default);
+    gw_record_init(&m->record, gw_clock_ns());
+    if (id)
+        snprintf(m->id, sizeof m->id, "%s", id);
+    else
+        snprintf(m->id, sizeof m->id, "m-%08x", random);
+    m->mailbox = event_new(daemon->base, -1, 0, open_mailbox, m);
+    m->deadline = evtimer_new(daemon->base, deadline_came, m);
+    if (!m->mailbox || !m->deadline)
+        return gw_error_set(error, GW_E_SYSTEM, "out of memory for a migration");
+    return 0;
+}
+
+void gw_migration_begin(struct gw_migration *m)
+{
+    struct gw_update update;
+
+    gw_record_phase(&m->record, GW_PREPARING, gw_clock_ns());
+    if (!m->only_check) {
+        gw_daemon_journal_begin(m->daemon, m);
+        gw_migration_log(m, GW_LOG_INFO, "%s: %s -> %s", m->vm_name, m->record.from, m->record.to);
+        gw_daemon_tell_migration(m->daemon, m);
+    }
+    gw_machine_begin(&m->machine, gw_clock_ns(), &update);
+    gw_migration_perform(m, &update);
+}
+
+void gw_migration_perform(struct gw_migration *m, const struct gw_update *update)
+{
+    perform(m, update);
+    set_deadline(m);
+}
+
+void gw_migration_free(struct gw_migration *m)
+{
+    struct gw_posted *p;
+
+    if (!m)
+        return;
+    TAILQ_REMOVE(&m->daemon->migrations, m, link);
+    if (m->vm)
+        m->vm->watcher = NULL;
+    disconnect(m);
+    m->ops->fini(m);
+    while ((p = STAILQ_FIRST(&m->posted))) {
+        STAILQ_REMOVE_HEAD(&m->posted, link);
+        free(p);
+    }
+    if (m->mailbox)
+        event_free(m->mailbox);
+    if (m->deadline)
+        event_free(m->deadline);
+    gw_record_fini(&m->record);
+    free(m);
+}
+
+struct gw_migration *gw_migration_find(struct gw_daemon *daemon, const char *id)
+{
+    struct gw_migration *m;
+
+    TAILQ_FOREACH (m, &daemon->migrations, link)
+        if (strcmp(m->id, id) == 0)
+            return m;
+    return NULL;
+}
+
+json_t *gw_migration_to_json(const struct gw_migration *m)
+{
+    return gw_record_to_json(&m->record, m->id, m->vm_name, m->vm_uuid, &m->machine, gw_clock_ns());
+}
+
+/* What was asked for, on its way to the other node. */
+
+json_t *gw_wishes_to_json(const struct gw_native_wishes *w)
+{
+    return json_pack("{s:I, s:I, s:I, s:b, s:I}", "bandwidth_bytes_per_s",
+                     (json_int_t)w->bandwidth_bytes_per_s, "blackout_ms",
+                     (json_int_t)w->blackout_ms, "channels", (json_int_t)w->channels, "zstd",
+                     (int)w->zstd, "zstd_level", (json_int_t)w->zstd_level);
+}
+
+int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct gw_error *error)
+{
+    json_int_t bandwidth, blackout, channels, level;
+    int zstd;
+
+    if (json_unpack((json_t *)json, "{s:I, s:I, s:I, s:b, s:I}", "bandwidth_bytes_per_s",
+                    &bandwidth, "blackout_ms", &blackout, "channels", &channels, "zstd", &zstd,
+                    "zstd_level", &level) != 0)
+        return gw_error_set(error, GW_E_PROTOCOL, "the wishes are incomplete");
+    if (bandwidth < 0 || blackout < 1 || blackout > 2000000 || channels < 1 || channels > 16 ||
+        level < 1 || level > 20)
+        return gw_error_set(error, GW_E_PROTOCOL, "a wish is out of its range");
+    *w = (struct gw_native_wishes){(uint64_t)bandwidth, (uint32_t)blackout, (uint32_t)channels,
+                                   zstd != 0, (uint32_t)level};
+    return 0;
+}

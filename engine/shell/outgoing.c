@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operations of the source, each one QMP command or a short series of them.
+ *
+ * QEMU's own migration is followed by its MIGRATION events. Figures are asked for when a round
+ * begins and every half second while memory is copied: QEMU has no event for them.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/facts.h"
+#include "shell/daemon.h"
+#include "shell/inspect.h"
+#include "shell/outgoing.h"
+#include "shell/qmp_batch.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+#define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
+#define SETTLE_TIMEOUT_S   10
+
+static const struct timeval progress_interval = {.tv_usec = 500000};
+
+struct outgoing {
+    struct gw_migration base;
+    struct gw_inspect inspect;
+    json_t *facts;      /* of the guest and of this node */
+    json_t *peer_facts; /* of the destination, from PREPARED */
+    char uri[320];      /* where the destination's QEMU listens */
+    struct gw_peer_conn *connecting;
+    struct gw_peer_handler connect_handler;
+    struct gw_qmp_batch batch;  /* ARM or DISARM */
+    struct gw_qmp_call op_call; /* START, SWITCH, RESUME, STOP_COPY */
+    enum gw_op op;              /* what op_call is for */
+    struct gw_qmp_call progress_call;
+    struct event *progress_timer;
+    struct event *settle_timer; /* STOP_COPY waits for QEMU to settle */
+    struct gw_vm_call end_call;
+    bool final_figures; /* the figures being asked for are the last ones */
+    bool guest_runs;
+};
+
+static struct outgoing *outgoing_of(struct gw_migration *m)
+{
+    return gw_container_of(m, struct outgoing, base);
+}
+
+static void done(struct outgoing *o, enum gw_op op, const struct gw_error *error)
+{
+    gw_migration_op_done(&o->base, op, error);
+}
+
+static void no_qemu(struct outgoing *o, enum gw_op op)
+{
+    struct gw_error error;
+
+    gw_error_set(&error, GW_E_QEMU_GONE, "QEMU of %s is not there any more", o->base.vm_name);
+    done(o, op, &error);
+}
+
+/* INSPECT */
+
+static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(inspect, struct outgoing, inspect);
+    struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {GW_OP_INSPECT, false}};
+
+    if (!error) {
+        o->facts = json_incref(facts);
+        o->guest_runs = json_is_true(json_object_get(facts, "guest_runs"));
+        ev.done.guest_runs = o->guest_runs;
+    }
+    gw_migration_post(&o->base, &ev);
+}
+
+/* CONNECT */
+
+static void connect_ready(struct gw_peer_handler *handler, struct gw_peer_conn *conn)
+{
+    struct outgoing *o = gw_container_of(handler, struct outgoing, connect_handler);
+
+    (void)conn;
+    gw_migration_set_conn(&o->base, gw_steal_ptr(&o->connecting));
+    gw_daemon_greet(o->base.daemon, o->base.conn);
+    done(o, GW_OP_CONNECT, NULL);
+}
+
+static void connect_failed(struct gw_peer_handler *handler, struct gw_peer_conn *conn,
+                           const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(handler, struct outgoing, connect_handler);
+
+    o->connecting = NULL;
+    gw_peer_free(conn);
+    done(o, GW_OP_CONNECT, error);
+}
+
+static void op_connect(struct outgoing *o)
+{
+    struct gw_error error;
+
+    o->connect_handler = (struct gw_peer_handler){.ready = connect_ready, .closed = connect_failed};
+    o->connecting = gw_daemon_connect(o->base.daemon, o->base.peer, &o->connect_handler, &error);
+    if (!o->connecting)
+        done(o, GW_OP_CONNECT, &error);
+}
+
+/* ARM and DISARM */
+
+static void armed(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(batch, struct outgoing, batch);
+
+    (void)replies;
+    done(o, o->op, error);
+}
+
+static void set_both(struct outgoing *o, enum gw_op op, json_t *capabilities, json_t *parameters)
+{
+    o->op = op;
+    gw_qmp_batch_fini(&o->batch);
+    gw_qmp_batch_init(&o->batch, armed);
+    gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "capabilities", false, "migrate-set-capabilities",
+                     capabilities);
+    gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "parameters", false, "migrate-set-parameters",
+                     parameters);
+    gw_qmp_batch_end(&o->batch);
+}
+
+static void op_arm(struct outgoing *o)
+{
+    struct gw_migration *m = &o->base;
+    struct gw_native_offer mine = {
+        json_object_get(json_object_get(o->facts, "offer"), "capabilities"),
+        json_object_get(json_object_get(o->facts, "offer"), "parameters")};
+    struct gw_native_offer theirs = {
+        json_object_get(json_object_get(o->peer_facts, "offer"), "capabilities"),
+        json_object_get(json_object_get(o->peer_facts, "offer"), "parameters")};
+    struct gw_native_terms terms;
+    struct gw_error error;
+
+    if (gw_native_negotiate(&mine, &theirs, &m->wishes, true, &terms, &error) < 0) {
+        done(o, GW_OP_ARM, &error);
+        return;
+    }
+    gw_record_decisions(&m->record, terms.decisions, m->machine.phase, gw_clock_ns());
+    m->record.codec = terms.zstd ? "zstd" : "none";
+    set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));
+    gw_native_terms_fini(&terms);
+}
+
+/* The guest stays: its QEMU gets back the settings that it had. */
+static void op_disarm(struct outgoing *o)
+{
+    static const char *const ours[] = {"max-bandwidth",      "downtime-limit",
+                                       "multifd-channels",   "multifd-compression",
+                                       "multifd-zstd-level", "zero-page-detection"};
+    json_t *had = json_object_get(json_object_get(o->facts, "offer"), "parameters"),
+           *back = json_object();
+
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(ours); i++)
+        if (json_object_get(had, ours[i]))
+            json_object_set(back, ours[i], json_object_get(had, ours[i]));
+    set_both(o, GW_OP_DISARM,
+             json_pack("{s:O}", "capabilities",
+                       json_object_get(json_object_get(o->facts, "offer"), "capabilities")),
+             back);
+}
+
+/* START, SWITCH, RESUME: one command each */
+
+static void op_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
+
+    (void)reply;
+    done(o, o->op, error);
+}
+
+static void command(struct outgoing *o, enum gw_op op, const char *name, json_t *args)
+{
+    o->op = op;
+    o->op_call.done = op_answered;
+    gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, name, args, COMMAND_TIMEOUT_NS);
+}
+
+static void op_switch(struct outgoing *o)
+{
+    o->base.record.blackout.switch_ns = gw_clock_ns();
+    command(o, GW_OP_SWITCH, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"));
+}
+
+/*
+ * STOP_COPY. migrate_cancel only begins to cancel; QEMU has settled when its status is a final one.
+ * Settling is seen by asking again: in the states that matter QEMU emits no further event.
+ */
+static void ask_whether_settled(struct outgoing *o);
+
+static bool is_settled(json_t *reply)
+{
+    const char *status = json_string_value(json_object_get(reply, "status"));
+
+    switch (status ? gw_qemu_status_from_name(status) : GW_QEMU_NONE) {
+    case GW_QEMU_NONE:
+    case GW_QEMU_COMPLETED:
+    case GW_QEMU_FAILED:
+    case GW_QEMU_CANCELLED: return true;
+    default: return false;
+    }
+}
+
+static void settle_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
+    struct timeval soon = {.tv_usec = 5000};
+
+    if (error || is_settled(reply))
+        done(o, GW_OP_STOP_COPY, error);
+    else
+        event_add(o->settle_timer, &soon);
+}
+
+static void settle_timer_came(evutil_socket_t fd, short what, void *arg)
+{
+    struct outgoing *o = arg;
+
+    (void)fd;
+    (void)what;
+    if (o->base.vm)
+        ask_whether_settled(o);
+    else
+        no_qemu(o, GW_OP_STOP_COPY);
+}
+
+static void ask_whether_settled(struct outgoing *o)
+{
+    o->op_call.done = settle_answered;
+    gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, "query-migrate", NULL, COMMAND_TIMEOUT_NS);
+}
+
+static void cancel_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
+
+    (void)reply;
+    if (error)
+        done(o, GW_OP_STOP_COPY, error);
+    else
+        ask_whether_settled(o);
+}
+
+static void op_stop_copy(struct outgoing *o)
+{
+    o->op = GW_OP_STOP_COPY;
+    o->op_call.done = cancel_answered;
+    gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, "migrate_cancel", NULL, COMMAND_TIMEOUT_NS);
+}
+
+/* Figures */
+
+static uint64_t json_u64(const json_t *json, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(json, key));
+
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+static void take_figures(struct outgoing *o, const json_t *reply)
+{
+    const json_t *ram = json_object_get(reply, "ram");
+    struct gw_event ev = {.type = GW_EV_PROGRESS};
+    struct gw_progress *p = &ev.progress;
+    uint64_t page_bytes = json_u64(ram, "page-size");
+
+    if (!ram)
+        return;
+    p->total_bytes = json_u64(ram, "total");
+    p->remaining_bytes = json_u64(ram, "remaining");
+    p->wire_bytes = json_u64(ram, "transferred");
+    p->rate_bytes_per_s =
+        (uint64_t)(json_number_value(json_object_get(ram, "mbps")) * 1000000.0 / 8.0);
+    p->dirty_bytes_per_s = json_u64(ram, "dirty-pages-rate") * page_bytes;
+    p->round = (uint32_t)json_u64(ram, "dirty-sync-count");
+    p->expected_blackout_ns = json_u64(reply, "expected-downtime") * 1000000;
+    gw_record_progress(&o->base.record, p, gw_clock_ns());
+    gw_migration_post(&o->base, &ev);
+}
+
+static void progress_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, progress_call);
+
+    if (!error)
+        take_figures(o, reply);
+    if (o->final_figures) {
+        if (o->base.vm)
+            gw_vm_end(o->base.vm, true, &o->end_call);
+        else
+            done(o, GW_OP_DESTROY, NULL);
+        return;
+    }
+    gw_daemon_tell_migration(o->base.daemon, &o->base);
+}
+
+static void ask_for_figures(struct outgoing *o)
+{
+    if (!o->base.vm || gw_qmp_call_is_pending(&o->progress_call))
+        return;
+    o->progress_call.done = progress_answered;
+    gw_qmp_link_execute(o->base.vm->qmp, &o->progress_call, "query-migrate", NULL,
+                        COMMAND_TIMEOUT_NS);
+}
+
+static void progress_timer_came(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    ask_for_figures(arg);
+}
+
+/* DESTROY: the guest runs elsewhere. The last figures first, for the record. */
+
+static void ended(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
+{
+    (void)vm;
+    done(gw_container_of(call, struct outgoing, end_call), GW_OP_DESTROY, error);
+}
+
+static void op_destroy(struct outgoing *o)
+{
+    gw_qmp_session_cancel_call(&o->progress_call);
+    o->final_figures = true;
+    o->end_call.done = ended;
+    ask_for_figures(o);
+}
+
+static void begin_op(struct gw_migration *m, enum gw_op op)
+{
+    struct outgoing *o = outgoing_of(m);
+
+    if (op == GW_OP_CONNECT) {
+        op_connect(o);
+        return;
+    }
+    if (!m->vm || !m->vm->qmp) {
+        no_qemu(o, op);
+        return;
+    }
+    switch (op) {
+    case GW_OP_INSPECT: gw_inspect_start(&o->inspect, m->vm, inspected); break;
+    case GW_OP_ARM: op_arm(o); break;
+    case GW_OP_START: command(o, op, "migrate", json_pack("{s:s}", "uri", o->uri)); break;
+    case GW_OP_SWITCH: op_switch(o); break;
+    case GW_OP_STOP_COPY: op_stop_copy(o); break;
+    case GW_OP_RESUME: command(o, op, "cont", NULL); break;
+    case GW_OP_DISARM: op_disarm(o); break;
+    case GW_OP_DESTROY: op_destroy(o); break;
+    default: abort(); /* not an operation of the source */
+    }
+}
+
+/* Messages */
+
+static json_t *body_of(struct gw_migration *m, enum gw_message message)
+{
+    struct outgoing *o = outgoing_of(m);
+
+    if (message == GW_MSG_PREPARE)
+        return json_pack("{s:o, s:O, s:o, s:s, s:b}", "spec", gw_vm_spec_to_json(m->vm->spec),
+                         "facts", o->facts, "wishes", gw_wishes_to_json(&m->wishes), "from",
+                         m->record.from, "only_check", (int)m->only_check);
+    if (message == GW_MSG_COMMIT)
+        return json_pack("{s:b}", "guest_runs", (int)o->guest_runs);
+    return json_object();
+}
+
+static int take_prepared(struct outgoing *o, const json_t *body, struct gw_error *error)
+{
+    const char *host = json_string_value(json_object_get(body, "host"));
+    const char *port = json_string_value(json_object_get(body, "port"));
+    const json_t *facts = json_object_get(body, "facts");
+
+    if (gw_facts_check(facts, GW_FACTS_DESTINATION, error) < 0)
+        return -1;
+    if (!host || !port || strlen(host) > GW_NODE_ADDRESS_MAX || strlen(port) > 5 ||
+        strspn(port, "0123456789") != strlen(port) || !gw_node_address_valid(host))
+        return gw_error_set(error, GW_E_PROTOCOL, "no address in it");
+    snprintf(o->uri, sizeof o->uri, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
+    json_decref(o->peer_facts);
+    o->peer_facts = json_incref((json_t *)facts);
+    if (o->base.only_check) /* it has been shown to work; now everything is undone */
+        gw_migration_post(&o->base, &(struct gw_event){.type = GW_EV_CANCEL});
+    return 0;
+}
+
+/* The destination's moments, in its own clock, brought to ours. */
+static uint64_t moment(const json_t *body, const char *key, int64_t offset_ns)
+{
+    json_int_t theirs_ns = json_integer_value(json_object_get(body, key));
+
+    return theirs_ns > offset_ns ? (uint64_t)(theirs_ns - offset_ns) : 0;
+}
+
+static void take_running(struct outgoing *o, const json_t *body)
+{
+    struct gw_blackout *b = &o->base.record.blackout;
+    int64_t offset_ns, uncertainty_ns;
+
+    if (!o->base.conn || gw_peer_offset(o->base.conn, &offset_ns, &uncertainty_ns, NULL) < 0)
+        return;
+    b->loaded_ns = moment(body, "loaded_ns", offset_ns);
+    b->commit_ns = moment(body, "commit_ns", offset_ns);
+    b->runs_ns = moment(body, "runs_ns", offset_ns);
+    b->uncertain_ns = (uint64_t)uncertainty_ns;
+}
+
+static int take_body(struct gw_migration *m, enum gw_message message, const json_t *body,
+                     struct gw_error *error)
+{
+    struct outgoing *o = outgoing_of(m);
+    const json_t *findings = json_object_get(body, "findings");
+
+    if (json_is_array(findings) && json_array_size(findings) <= 256)
+        json_array_extend(m->record.warnings, (json_t *)findings);
+    if (message == GW_MSG_PREPARED)
+        return take_prepared(o, body, error);
+    if (message == GW_MSG_RUNNING)
+        take_running(o, body);
+    return 0;
+}
+
+static void phase_changed(struct gw_migration *m)
+{
+    struct outgoing *o = outgoing_of(m);
+
+    if (m->machine.phase == GW_PRECOPY)
+        event_add(o->progress_timer, &progress_interval);
+    else
+        event_del(o->progress_timer);
+}
+
+static void fini(struct gw_migration *m)
+{
+    struct outgoing *o = outgoing_of(m);
+
+    gw_inspect_fini(&o->inspect);
+    gw_qmp_batch_fini(&o->batch);
+    gw_qmp_session_cancel_call(&o->op_call);
+    gw_qmp_session_cancel_call(&o->progress_call);
+    gw_peer_free(o->connecting);
+    if (o->progress_timer)
+        event_free(o->progress_timer);
+    if (o->settle_timer)
+        event_free(o->settle_timer);
+    json_decref(o->facts);
+    json_decref(o->peer_facts);
+}
+
+static const struct gw_migration_ops outgoing_ops = {
+    .begin_op = begin_op,
+    .body_of = body_of,
+    .take_body = take_body,
+    .phase_changed = phase_changed,
+    .fini = fini,
+};
+
+static struct outgoing *outgoing_new(struct gw_daemon *daemon, const char *id,
+                                     struct gw_error *error)
+{
+    struct outgoing *o = calloc(1, sizeof *o);
+
+    if (!o) {
+        gw_error_set(error, GW_E_SYSTEM, "out of memory for a migration");
+        return NULL;
+    }
+    if (gw_migration_init(&o->base, daemon, GW_SOURCE, &outgoing_ops, id, error) < 0) {
+        gw_migration_free(&o->base);
+        return NULL;
+    }
+    o->progress_timer = event_new(daemon->base, -1, EV_PERSIST, progress_timer_came, o);
+    o->settle_timer = evtimer_new(daemon->base, settle_timer_came, o);
+    return o;
+}
+
+static void name_it(struct gw_migration *m, const struct gw_vm *vm, const char *to)
+{
+    snprintf(m->vm_name, sizeof m->vm_name, "%s", vm->spec->name);
+    snprintf(m->vm_uuid, sizeof m->vm_uuid, "%s", vm->spec->uuid);
+    snprintf(m->peer, sizeof m->peer, "%s", to);
+    snprintf(m->record.from, sizeof m->record.from, "%s", gw_nodes_self(m->daemon->nodes));
+    snprintf(m->record.to, sizeof m->record.to, "%s", to);
+}
+
+static int check_request(struct gw_daemon *daemon, const struct gw_outgoing_request *r,
+                         struct gw_vm **vmp, struct gw_error *error)
+{
+    struct gw_vm *vm = gw_vm_find(daemon, r->vm);
+
+    if (!vm) {
+        gw_error_set(error, GW_E_NOT_FOUND, "there is no VM '%s' on this node", r->vm);
+        return gw_error_hint(error, "`godwit vm list` shows those that are");
+    }
+    if (!gw_nodes_find(daemon->nodes, r->to)) {
+        gw_error_set(error, GW_E_NOT_FOUND, "there is no node '%s'", r->to);
+        return gw_error_hint(error, "`godwit node list` shows those that are");
+    }
+    if (strcmp(r->to, gw_nodes_self(daemon->nodes)) == 0)
+        return gw_error_set(error, GW_E_USAGE, "VM '%s' is on %s already", r->vm, r->to);
+    if (vm->migration[0]) {
+        gw_error_set(error, GW_E_BUSY, "VM '%s' is being moved by %s", r->vm, vm->migration);
+        return gw_error_hint(error, "`godwit status` shows it, `godwit cancel %s` stops it",
+                             vm->migration);
+    }
+    if (vm->state != GW_VM_RUNNING && vm->state != GW_VM_PAUSED)
+        return gw_error_set(error, GW_E_STATE, "VM '%s' is %s: only a running or paused one moves",
+                            r->vm, gw_vm_state_name(vm->state));
+    *vmp = vm;
+    return 0;
+}
+
+int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request *request,
+                      struct gw_migration **mp, struct gw_error *error)
+{
+    struct gw_vm *vm = NULL;
+    struct outgoing *o;
+
+    if (check_request(daemon, request, &vm, error) < 0)
+        return -1;
+    o = outgoing_new(daemon, NULL, error);
+    if (!o)
+        return -1;
+    o->base.wishes = request->wishes;
+    o->base.only_check = request->only_check;
+    o->base.watcher = request->watcher;
+    o->base.machine.limits.precopy_ns = (uint64_t)request->timeout_s * UINT64_C(1000000000);
+    snprintf(o->base.record.policy, sizeof o->base.record.policy, "%s", request->policy);
+    name_it(&o->base, vm, request->to);
+    gw_migration_set_vm(&o->base, vm);
+    *mp = &o->base;
+    gw_migration_begin(&o->base);
+    return 0;
+}
+
+static bool has_moved_on(enum gw_phase phase)
+{
+    return phase == GW_COMMITTING || phase == GW_FINISHING;
+}
+
+int gw_outgoing_recover(struct gw_daemon *daemon, const json_t *entry, struct gw_vm *vm,
+                        struct gw_error *error)
+{
+    const char *id = json_string_value(json_object_get(entry, "id"));
+    const char *to = json_string_value(json_object_get(entry, "to"));
+    enum gw_phase phase = gw_phase_from_name(json_string_value(json_object_get(entry, "phase")));
+    struct outgoing *o = outgoing_new(daemon, id, error);
+    struct gw_migration *m = &o->base;
+    struct gw_update update;
+
+    if (!o)
+        return -1;
+    snprintf(m->vm_name, sizeof m->vm_name, "%s", json_string_value(json_object_get(entry, "vm")));
+    snprintf(m->vm_uuid, sizeof m->vm_uuid, "%s",
+             json_string_value(json_object_get(entry, "uuid")));
+    snprintf(m->peer, sizeof m->peer, "%s", to);
+    snprintf(m->record.from, sizeof m->record.from, "%s", gw_nodes_self(daemon->nodes));
+    snprintf(m->record.to, sizeof m->record.to, "%s", to);
+    gw_migration_set_vm(m, vm);
+    gw_machine_recover(&m->machine, has_moved_on(phase) ? phase : GW_PREPARING, true, gw_clock_ns(),
+                       &update);
+    gw_migration_perform(m, &update);
+    if (!vm) {
+        struct gw_error gone;
+
+        gw_error_set(&gone, GW_E_QEMU_GONE, "QEMU of %s ended while no daemon watched it",
+                     m->vm_name);
+        gw_migration_post(m, &(struct gw_event){.type = GW_EV_QEMU_GONE, .error = &gone});
+    }
+    return 0;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The story of one migration as the API, the CLI and the history show it: the JSON object of the
+ * design page, put together while the migration runs.
+ */
+#ifndef GW_SHELL_RECORD_H
+#define GW_SHELL_RECORD_H
+
+#include <stdint.h>
+#include <jansson.h>
+
+#include "core/machine.h"
+
+/* Moments of the blackout, on this node's monotonic clock; 0: not known. */
+struct gw_blackout {
+    uint64_t paused_ns;    /* the guest's last instruction on the source */
+    uint64_t switch_ns;    /* the source QEMU was told to go on */
+    uint64_t sent_ns;      /* the source QEMU had sent everything */
+    uint64_t loaded_ns;    /* the destination QEMU had loaded everything */
+    uint64_t commit_ns;    /* the destination had COMMIT and told QEMU to let the guest run */
+    uint64_t runs_ns;      /* the guest's first instruction on the destination */
+    uint64_t uncertain_ns; /* how far the moments of the other node may be off */
+};
+
+struct gw_record {
+    char from[64], to[64];
+    const char *codec;     /* a literal */
+    uint64_t begun_ns;     /* monotonic */
+    int64_t begun_wall_ms; /* Unix time */
+    uint64_t ended_ns;     /* monotonic; 0 while it runs */
+    char policy[64];       /* a policy's name */
+    json_t *rounds;        /* arrays as in the JSON */
+    json_t *decisions;
+    json_t *phases;
+    json_t *warnings;
+    struct gw_blackout blackout;
+};
+
+void gw_record_init(struct gw_record *r, uint64_t now_ns);
+void gw_record_fini(struct gw_record *r);
+
+/* One more phase was entered; the one before took until now. */
+void gw_record_phase(struct gw_record *r, enum gw_phase phase, uint64_t now_ns);
+
+/* New figures from QEMU: a new round gets a row, the round that runs is brought up to date. */
+void gw_record_progress(struct gw_record *r, const struct gw_progress *p, uint64_t now_ns);
+
+/* decisions: an array of decision objects, borrowed; at_ms and phase are added to each. */
+void gw_record_decisions(struct gw_record *r, const json_t *decisions, enum gw_phase phase,
+                         uint64_t now_ns);
+
+/* The whole object. A new reference. */
+json_t *gw_record_to_json(const struct gw_record *r, const char *id, const char *vm,
+                          const char *uuid, const struct gw_machine *m, uint64_t now_ns);
+
+/* {"code", "message", "hint"}. */
+json_t *gw_error_to_json(const struct gw_error *error);
+
+/* From a peer, untrusted; *error always is a failure afterwards. */
+void gw_error_from_json(const json_t *json, struct gw_error *error);
+
+#endif

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "host/argv.h"
+#include "host/tap.h"
+#include "shell/daemon.h"
+#include "shell/vm.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+#include "util/tree.h"
+
+#define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
+
+static const struct timeval quit_patience = {.tv_sec = 5};
+
+/* A launch that waits for the verdict on KVM. */
+struct launch {
+    struct gw_accel_call accel;
+    struct gw_vm *vm;
+};
+
+const char *gw_vm_state_name(enum gw_vm_state state)
+{
+    switch (state) {
+    case GW_VM_STARTING: return "starting";
+    case GW_VM_INCOMING: return "incoming";
+    case GW_VM_PAUSED: return "paused";
+    case GW_VM_RUNNING: return "running";
+    case GW_VM_ENDING: return "ending";
+    }
+    return "unknown";
+}
+
+static void set_state(struct gw_vm *vm, enum gw_vm_state state)
+{
+    if (vm->state == state || vm->state == GW_VM_ENDING)
+        return;
+    vm->state = state;
+    gw_daemon_tell_vm(vm->daemon, vm);
+}
+
+struct gw_vm *gw_vm_find(struct gw_daemon *daemon, const char *name)
+{
+    struct gw_vm *vm;
+
+    TAILQ_FOREACH (vm, &daemon->vms, link)
+        if (strcmp(vm->spec->name, name) == 0)
+            return vm;
+    return NULL;
+}
+
+struct gw_vm *gw_vm_find_uuid(struct gw_daemon *daemon, const char *uuid)
+{
+    struct gw_vm *vm;
+
+    TAILQ_FOREACH (vm, &daemon->vms, link)
+        if (vm->spec->uuid && strcmp(vm->spec->uuid, uuid) == 0)
+            return vm;
+    return NULL;
+}
+
+/* Journal. */
+
+void gw_vm_save(struct gw_vm *vm)
+{
+    json_t *taps = json_array(), *whole;
+    struct gw_error error;
+
+    for (unsigned i = 0; i < vm->n_taps; i++)
+        json_array_append_new(taps, json_string(vm->tap_names[i]));
+    whole = json_pack("{s:o, s:s, s:b, s:b, s:o}", "spec", gw_vm_spec_to_json(vm->spec), "accel",
+                      gw_accel_name(vm->accel), "incoming", (int)vm->incoming, "foreign",
+                      (int)vm->foreign, "taps", taps);
+    struct gw_journal_vm row = {
+        .name = vm->spec->name,
+        .uuid = vm->spec->uuid,
+        .spec = whole,
+        .state = gw_vm_state_name(vm->state),
+        .pid = vm->process.pid,
+        .start_ticks = vm->process.start_time,
+        .qmp_path = vm->qmp_path,
+        .run_dir = vm->rundir,
+        .migration = vm->migration[0] ? vm->migration : NULL,
+    };
+    if (gw_journal_vm_put(vm->daemon->journal, &row, &error) < 0)
+        gw_log(&vm->daemon->log, GW_LOG_ERROR, vm->spec->name, "journal: %s", error.msg);
+    vm->in_journal = true;
+    json_decref(whole);
+}
+
+/* The end. */
+
+static void remove_rundir(struct gw_vm *vm)
+{
+    if (vm->rundir && gw_remove_tree(vm->rundir) < 0)
+        gw_log(&vm->daemon->log, GW_LOG_WARNING, vm->spec->name, "removing %s: %s", vm->rundir,
+               strerror(errno));
+}
+
+/* Removes everything that was made for it, and the VM itself; QEMU has ended or never began. */
+static void dispose(struct gw_vm *vm)
+{
+    struct gw_daemon *d = vm->daemon;
+
+    for (unsigned i = 0; i < vm->n_taps; i++)
+        gw_tap_delete(vm->tap_names[i], NULL);
+    remove_rundir(vm);
+    if (vm->in_journal)
+        gw_journal_vm_remove(d->journal, vm->spec->name, NULL);
+    vm->state = GW_VM_ENDING;
+    gw_daemon_tell_vm(d, vm);
+    gw_vm_detach(vm);
+}
+
+void gw_vm_detach(struct gw_vm *vm)
+{
+    TAILQ_REMOVE(&vm->daemon->vms, vm, link);
+    gw_qmp_session_cancel_call(&vm->status_call);
+    gw_qmp_session_cancel_call(&vm->quit_call);
+    gw_qmp_link_free(vm->qmp);
+    if (vm->exit_event)
+        event_free(vm->exit_event);
+    if (vm->kill_timer)
+        event_free(vm->kill_timer);
+    gw_process_fini(&vm->process);
+    gw_vm_spec_free(vm->spec);
+    json_decref(vm->version);
+    free(vm->rundir);
+    free(vm->log_path);
+    free(vm->qmp_path);
+    free(vm);
+}
+
+/* QEMU has ended, or never came up: whoever waits or watches is told, then the VM is gone. */
+static void finish(struct gw_vm *vm, const struct gw_error *error)
+{
+    struct gw_vm_call *launch_call = gw_steal_ptr(&vm->launch_call);
+    struct gw_vm_call *end_call = gw_steal_ptr(&vm->end_call);
+    struct gw_vm_watcher *watcher = gw_steal_ptr(&vm->watcher);
+    struct gw_error why = *error; /* it may be the VM's own */
+
+    dispose(vm);
+    if (watcher)
+        watcher->gone(watcher, &why);
+    if (launch_call)
+        launch_call->done(launch_call, NULL, &why);
+    if (end_call)
+        end_call->done(end_call, NULL, NULL);
+}
+
+static void say_how_it_ended(struct gw_vm *vm, const struct gw_process_exit *ex)
+{
+    bool wanted = vm->state == GW_VM_ENDING;
+    char how[64], words[320] = "";
+
+    gw_process_exit_text(ex, how, sizeof how);
+    if (vm->log_path)
+        gw_process_log_tail(vm->log_path, vm->process.log_offset, words, sizeof words);
+    gw_error_set(&vm->end_error, GW_E_QEMU_GONE, "QEMU of %s %s%s%s", vm->spec->name, how,
+                 words[0] ? ", its last words: " : "", words);
+    gw_log(&vm->daemon->log, wanted ? GW_LOG_INFO : GW_LOG_WARNING, vm->spec->name, "%s",
+           vm->end_error.msg);
+}
+
+/* Commands under way are answered before the VM goes: whoever sent one relies on it. */
+static void process_ended(evutil_socket_t fd, short what, void *arg)
+{
+    struct gw_vm *vm = arg;
+    struct gw_process_exit ex;
+
+    (void)fd;
+    (void)what;
+    if (vm->ended || gw_process_reap(&vm->process, &ex) != 0)
+        return;
+    vm->ended = true;
+    event_del(vm->exit_event);
+    say_how_it_ended(vm, &ex);
+    if (vm->qmp && !vm->qmp_is_closed)
+        gw_qmp_link_close(vm->qmp, &vm->end_error); /* qmp_closed() goes on */
+    else
+        finish(vm, &vm->end_error);
+}
+
+static void kill_now(evutil_socket_t fd, short what, void *arg)
+{
+    struct gw_vm *vm = arg;
+
+    (void)fd;
+    (void)what;
+    gw_log(&vm->daemon->log, GW_LOG_WARNING, vm->spec->name, "QEMU does not quit: killing it");
+    gw_process_signal(&vm->process, SIGKILL);
+}
+
+static void quit_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    (void)call;
+    (void)reply;
+    (void)error; /* the end of the process is what counts */
+}
+
+void gw_vm_end(struct gw_vm *vm, bool force, struct gw_vm_call *call)
+{
+    vm->end_call = call;
+    set_state(vm, GW_VM_ENDING);
+    if (!vm->qmp || !gw_qmp_link_is_ready(vm->qmp)) {
+        gw_process_signal(&vm->process, SIGKILL);
+        return;
+    }
+    vm->quit_call.done = quit_answered;
+    gw_qmp_link_execute(vm->qmp, &vm->quit_call, force ? "quit" : "system_powerdown", NULL,
+                        COMMAND_TIMEOUT_NS);
+    if (force)
+        event_add(vm->kill_timer, &quit_patience);
+}
+
+/* QMP. */
+
+/* The time at which QEMU emitted an event, on our monotonic clock: both clocks are this host's. */
+static uint64_t monotonic_of(int64_t realtime_us)
+{
+    uint64_t now_ns = gw_clock_ns();
+    struct timespec wall;
+    int64_t ago_ns;
+
+    clock_gettime(CLOCK_REALTIME, &wall);
+    ago_ns = ((int64_t)wall.tv_sec * 1000000 + wall.tv_nsec / 1000 - realtime_us) * 1000;
+    if (realtime_us < 0 || ago_ns < 0 || ago_ns > 1000000000) /* the wall clock was set meanwhile */
+        return now_ns;
+    return now_ns - (uint64_t)ago_ns;
+}
+
+static void qmp_event(struct gw_qmp_handler *handler, const char *name, json_t *data,
+                      int64_t realtime_us)
+{
+    struct gw_vm *vm = gw_container_of(handler, struct gw_vm, qmp_handler);
+    struct gw_vm_watcher *watcher = vm->watcher;
+
+    if (strcmp(name, "STOP") == 0 && !vm->incoming)
+        set_state(vm, GW_VM_PAUSED);
+    if (strcmp(name, "RESUME") == 0 && !vm->incoming)
+        set_state(vm, GW_VM_RUNNING);
+    if (watcher)
+        watcher->event(watcher, name, data, monotonic_of(realtime_us));
+}
+
+static void launched(struct gw_vm *vm, const struct gw_error *error)
+{
+    struct gw_vm_call *call = gw_steal_ptr(&vm->launch_call);
+
+    if (call)
+        call->done(call, vm, error);
+}
+
+/* A QEMU that was to be taken over and cannot be talked to: nothing about it has changed. */
+static void give_back(struct gw_vm *vm, const struct gw_error *error)
+{
+    struct gw_vm_call *call = gw_steal_ptr(&vm->launch_call);
+    struct gw_error why = *error;
+
+    gw_vm_detach(vm);
+    call->done(call, NULL, &why);
+}
+
+static void status_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct gw_vm *vm = gw_container_of(call, struct gw_vm, status_call);
+
+    if (!error && vm->incoming)
+        set_state(vm, GW_VM_INCOMING);
+    else if (!error)
+        set_state(vm,
+                  json_is_true(json_object_get(reply, "running")) ? GW_VM_RUNNING : GW_VM_PAUSED);
+    vm->launching = false;
+    if (!vm->foreign || vm->in_journal)
+        gw_vm_save(vm);
+    launched(vm, error);
+}
+
+static void qmp_ready(struct gw_qmp_handler *handler, json_t *greeting)
+{
+    struct gw_vm *vm = gw_container_of(handler, struct gw_vm, qmp_handler);
+
+    json_decref(vm->version);
+    vm->version = json_incref(json_object_get(greeting, "version"));
+    vm->status_call.done = status_answered;
+    gw_qmp_link_execute(vm->qmp, &vm->status_call, "query-status", NULL, COMMAND_TIMEOUT_NS);
+}
+
+/*
+ * The link closes because QEMU ends, and then the process says more: wait for it. A link that
+ * closes while QEMU lives is the end of a launch, and of a migration; QEMU itself goes on.
+ */
+static void qmp_closed(struct gw_qmp_handler *handler, const struct gw_error *error)
+{
+    struct gw_vm *vm = gw_container_of(handler, struct gw_vm, qmp_handler);
+    struct gw_vm_watcher *watcher = vm->watcher;
+
+    vm->qmp_is_closed = true;
+    if (vm->ended) {
+        finish(vm, &vm->end_error);
+    } else if (gw_process_alive(&vm->process) && vm->state != GW_VM_ENDING) {
+        gw_log(&vm->daemon->log, GW_LOG_WARNING, vm->spec->name, "QMP: %s", error->msg);
+        if (vm->launching)
+            gw_process_signal(&vm->process, SIGKILL);
+        else if (vm->launch_call)
+            give_back(vm, error);
+        else if (watcher)
+            watcher->gone(gw_steal_ptr(&vm->watcher), error);
+    }
+}
+
+static int open_qmp(struct gw_vm *vm, struct gw_error *error)
+{
+    vm->qmp_handler =
+        (struct gw_qmp_handler){.ready = qmp_ready, .event = qmp_event, .closed = qmp_closed};
+    vm->qmp = gw_qmp_link_open(vm->daemon->base, vm->qmp_path, &vm->qmp_handler, NULL, error);
+    return vm->qmp ? 0 : -1;
+}
+
+static int watch_process(struct gw_vm *vm)
+{
+    vm->exit_event =
+        event_new(vm->daemon->base, vm->process.pidfd, EV_READ | EV_PERSIST, process_ended, vm);
+    return vm->exit_event ? event_add(vm->exit_event, NULL) : -1;
+}
+
+static struct gw_vm *vm_new(struct gw_daemon *daemon, struct gw_vm_spec *spec)
+{
+    struct gw_vm *vm = calloc(1, sizeof *vm);
+
+    if (!vm)
+        abort();
+    vm->daemon = daemon;
+    vm->spec = spec;
+    vm->process = GW_PROCESS_NONE;
+    vm->kill_timer = evtimer_new(daemon->base, kill_now, vm);
+    TAILQ_INSERT_TAIL(&daemon->vms, vm, link);
+    return vm;
+}
+
+/* Launch. */
+
+static int make_taps(struct gw_vm *vm, struct gw_error *error)
+{
+    for (unsigned i = 0; i < vm->spec->n_nics; i++) {
+        gw_tap_name(vm->tap_names[i], vm->spec->uuid, i);
+        if (gw_tap_create(vm->tap_names[i], vm->spec->nics[i].bridge, error) < 0)
+            return -1;
+        vm->n_taps = i + 1;
+    }
+    return 0;
+}
+
+static int make_paths(struct gw_vm *vm, struct gw_error *error)
+{
+    if (asprintf(&vm->rundir, "%s/%s", vm->daemon->config->run_dir, vm->spec->name) < 0 ||
+        asprintf(&vm->qmp_path, "%s/qmp", vm->rundir) < 0 ||
+        asprintf(&vm->log_path, "%s/qemu.log", vm->rundir) < 0)
+        abort();
+    if (mkdir(vm->rundir, 0700) == 0 || errno == EEXIST)
+        return 0;
+    gw_error_set_sys(error, errno, "mkdir %s", vm->rundir);
+    free(gw_steal_ptr(&vm->rundir));
+    return -1;
+}
+
+static int start_qemu(struct gw_vm *vm, struct gw_error *error)
+{
+    const char *taps[GW_VM_MAX_NICS];
+    struct gw_vm_runtime runtime = {
+        .qemu = vm->daemon->config->qemu,
+        .qmp_path = vm->qmp_path,
+        .run_dir = vm->rundir,
+        .taps = taps,
+        .n_taps = vm->n_taps,
+        .incoming = vm->incoming,
+        .accel = vm->accel,
+    };
+    gw_autofree char *line = NULL;
+    char **argv;
+    int result;
+
+    for (unsigned i = 0; i < vm->n_taps; i++)
+        taps[i] = vm->tap_names[i];
+    if (gw_argv_build(vm->spec, &runtime, &argv, error) < 0)
+        return -1;
+    line = gw_argv_render(argv);
+    gw_log(&vm->daemon->log, GW_LOG_DEBUG, vm->spec->name, "starting %s", line ? line : "");
+    result = gw_process_start(argv, vm->log_path, &vm->process, error);
+    gw_argv_free(argv);
+    if (result < 0)
+        gw_error_hint(error, "install QEMU, or set qemu in the daemon's configuration");
+    return result;
+}
+
+static void launch(struct gw_vm *vm)
+{
+    struct gw_error error;
+
+    if (make_paths(vm, &error) < 0 || make_taps(vm, &error) < 0 || start_qemu(vm, &error) < 0) {
+        finish(vm, &error);
+        return;
+    }
+    gw_vm_save(vm); /* from here on a QEMU could be left behind */
+    if (watch_process(vm) < 0 || open_qmp(vm, &error) < 0)
+        gw_process_signal(&vm->process, SIGKILL);
+}
+
+static void accel_known(struct gw_accel_call *call, bool kvm, const char *why)
+{
+    struct launch *l = gw_container_of(call, struct launch, accel);
+    struct gw_vm *vm = l->vm;
+    struct gw_error error;
+
+    free(l);
+    if (vm->spec->accel == GW_ACCEL_KVM && !kvm) {
+        gw_error_set(&error, GW_E_UNSUPPORTED, "%s needs KVM, which does not work here: %s",
+                     vm->spec->name, why);
+        gw_error_hint(&error, "say `accel: tcg` in the VM file to run it slowly, or `auto`");
+        finish(vm, &error);
+        return;
+    }
+    vm->accel = kvm ? GW_ACCEL_KVM : GW_ACCEL_TCG;
+    vm->spec->accel = vm->accel; /* from now on it is what the guest was started with */
+    launch(vm);
+}
+
+void gw_vm_launch(struct gw_daemon *daemon, struct gw_vm_spec *spec, bool incoming,
+                  struct gw_vm_call *call)
+{
+    struct gw_vm *vm = vm_new(daemon, spec);
+    struct launch *l = calloc(1, sizeof *l);
+
+    if (!l)
+        abort();
+    vm->incoming = incoming;
+    vm->launching = true;
+    vm->launch_call = call;
+    l->vm = vm;
+    l->accel.done = accel_known;
+    if (spec->accel == GW_ACCEL_TCG) {
+        vm->accel = GW_ACCEL_TCG;
+        free(l);
+        launch(vm);
+    } else {
+        gw_daemon_ask_kvm(daemon, &l->accel);
+    }
+}
+
+/* Adoption: the QEMU is there already. */
+
+int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
+                    const struct gw_vm_claim *claim, struct gw_vm_call *call,
+                    struct gw_error *error)
+{
+    struct gw_vm *vm = vm_new(daemon, spec);
+
+    vm->foreign = claim->foreign;
+    vm->accel = claim->accel;
+    vm->was_incoming = claim->incoming;
+    vm->in_journal = claim->in_journal;
+    vm->launch_call = call;
+    vm->qmp_path = strdup(claim->qmp_path);
+    if (claim->rundir) {
+        vm->rundir = strdup(claim->rundir);
+        if (asprintf(&vm->log_path, "%s/qemu.log", claim->rundir) < 0)
+            abort();
+    }
+    for (; vm->n_taps < claim->n_taps && vm->n_taps < GW_VM_MAX_NICS; vm->n_taps++)
+        snprintf(vm->tap_names[vm->n_taps], sizeof vm->tap_names[0], "%s", claim->taps[vm->n_taps]);
+    if (gw_process_attach(claim->pid, claim->start_time, &vm->process, error) < 0) {
+        if (claim->in_journal)
+            dispose(vm);
+        else
+            gw_vm_detach(vm);
+        return error->code == GW_E_NOT_FOUND ? 1 : -1;
+    }
+    if (watch_process(vm) < 0 || open_qmp(vm, error) < 0) {
+        gw_vm_detach(vm);
+        return -1;
+    }
+    return 0;
+}
+
+json_t *gw_vm_to_json(const struct gw_vm *vm)
+{
+    uint64_t rss_bytes = 0;
+
+    gw_process_rss(&vm->process, &rss_bytes);
+    return json_pack("{s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:s, s:I, s:I, s:s, s:b, s:s*, s:s*}",
+                     "name", vm->spec->name, "uuid", vm->spec->uuid, "state",
+                     gw_vm_state_name(vm->state), "memory_bytes",
+                     (json_int_t)vm->spec->memory_bytes, "cpus", (int)vm->spec->cpus, "cpu",
+                     vm->spec->cpu, "machine", vm->spec->machine, "accel", gw_accel_name(vm->accel),
+                     "pid", (json_int_t)vm->process.pid, "rss_bytes", (json_int_t)rss_bytes, "qmp",
+                     vm->qmp_path, "adopted", (int)vm->foreign, "console", vm->spec->console.log,
+                     "migration", vm->migration[0] ? vm->migration : NULL);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest on this node: its QEMU process, its QMP link, its taps and its private directory.
+ *
+ * A gw_vm exists from launch, adoption or re-attachment until its QEMU has ended and everything
+ * that was made for it is removed. QEMU outlives the daemon: the journal holds what a restarted
+ * daemon needs to find it again.
+ */
+#ifndef GW_SHELL_VM_H
+#define GW_SHELL_VM_H
+
+#include <stdbool.h>
+#include <sys/queue.h>
+#include <event2/event.h>
+#include <jansson.h>
+
+#include "host/process.h"
+#include "host/vmspec.h"
+#include "shell/qmp_link.h"
+
+struct gw_daemon;
+struct gw_vm;
+
+enum gw_vm_state {
+    GW_VM_STARTING, /* QEMU is coming up */
+    GW_VM_INCOMING, /* waits for, or loads, a guest from another node */
+    GW_VM_PAUSED,
+    GW_VM_RUNNING,
+    GW_VM_ENDING,
+};
+
+const char *gw_vm_state_name(enum gw_vm_state state);
+
+/* Whoever looks closely at a VM: the migration that moves it. At most one. */
+struct gw_vm_watcher {
+    /* A QMP event; at_ns is when QEMU emitted it, on CLOCK_MONOTONIC. */
+    void (*event)(struct gw_vm_watcher *watcher, const char *name, json_t *data, uint64_t at_ns);
+    /* QEMU has ended, or does not answer any more. The VM is freed after this if it has ended. */
+    void (*gone)(struct gw_vm_watcher *watcher, const struct gw_error *error);
+};
+
+/* A request to a VM that takes a while; done comes exactly once, from the loop. */
+struct gw_vm_call {
+    void (*done)(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error);
+};
+
+struct gw_vm {
+    TAILQ_ENTRY(gw_vm) link; /* in the daemon's list */
+    struct gw_daemon *daemon;
+    struct gw_vm_spec *spec;
+    enum gw_vm_state state;
+    enum gw_accel accel; /* decided: kvm or tcg */
+    bool incoming;       /* started with -incoming, and the guest has not run here yet */
+    bool foreign;        /* started by somebody else, and adopted */
+    bool was_incoming;   /* found again after a restart as a guest on its way to this node */
+    bool launching;      /* until QMP answers; a QEMU that never does is killed */
+    bool in_journal;
+    bool ended, qmp_is_closed;
+    struct gw_error end_error; /* how it ended */
+    char *rundir;              /* private directory, removed with the VM; NULL for an adopted one */
+    char *log_path;            /* QEMU's own output; NULL for an adopted one */
+    char *qmp_path;
+    struct gw_process process;
+    struct event *exit_event; /* the pidfd */
+    struct event *kill_timer; /* QEMU was asked to quit; when it fires, it is killed */
+    struct gw_qmp_handler qmp_handler;
+    struct gw_qmp_link *qmp;
+    struct gw_qmp_call status_call, quit_call;
+    json_t *version; /* what QEMU said in its greeting */
+    struct gw_vm_watcher *watcher;
+    struct gw_vm_call *launch_call, *end_call;
+    char migration[16]; /* id of the migration that moves it, or "" */
+    char tap_names[GW_VM_MAX_NICS][16];
+    unsigned n_taps; /* those that this daemon made */
+};
+
+/*
+ * Starts QEMU for spec, which is taken in any case: taps, command line, process, QMP. The guest
+ * does not run when call->done comes: `cont` is the caller's. On failure everything is removed
+ * again, and done has the reason with the last words of QEMU; the vm given to done then is NULL.
+ * done may come before this returns.
+ */
+void gw_vm_launch(struct gw_daemon *daemon, struct gw_vm_spec *spec, bool incoming,
+                  struct gw_vm_call *call);
+
+/* A QEMU that is there already: adopted, or left behind by this daemon's predecessor. */
+struct gw_vm_claim {
+    pid_t pid;
+    uint64_t start_time; /* as in struct gw_process; 0: not known */
+    const char *qmp_path;
+    const char *rundir; /* the private directory that was made for it; NULL: none */
+    enum gw_accel accel;
+    bool foreign, incoming;
+    bool in_journal;         /* if the process is gone, what was made for it is removed */
+    const char *const *taps; /* those made for it */
+    unsigned n_taps;
+};
+
+/*
+ * Takes hold of it; spec is taken in any case. 0, and call->done comes when QMP is up (or cannot be
+ * opened: then the VM is not in the list any more and QEMU goes on untouched); 1 if the process has
+ * ended; -1 with *error.
+ */
+int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
+                    const struct gw_vm_claim *claim, struct gw_vm_call *call,
+                    struct gw_error *error);
+
+/* Ends the VM. force: QEMU quits, and is killed if it has not after 5 s; otherwise the guest is
+ * asked to power down, for which it may take its time. All that was made for it is removed and the
+ * VM is freed before call->done, whose vm is NULL. call may be NULL. */
+void gw_vm_end(struct gw_vm *vm, bool force, struct gw_vm_call *call);
+
+/* Frees the VM without ending QEMU: the daemon stops, the guest stays. */
+void gw_vm_detach(struct gw_vm *vm);
+
+/* Writes it to the journal as it is now. */
+void gw_vm_save(struct gw_vm *vm);
+
+struct gw_vm *gw_vm_find(struct gw_daemon *daemon, const char *name);
+struct gw_vm *gw_vm_find_uuid(struct gw_daemon *daemon, const char *uuid);
+
+/* {"name", "uuid", "state", …} as in the API. A new reference. */
+json_t *gw_vm_to_json(const struct gw_vm *vm);
+
+#endif
