@@ -33,6 +33,8 @@ def test_check_says_that_it_can(place):
 
 def test_move_there_and_back(place):
     """And both nodes are afterwards as they were."""
+    for _ in range(2):  # a guest that has moved names the machine type behind its alias
+        place.move()
     before = godwit_lab.snapshot(place.lab)
     with Ping(place.lab.n3) as ping, UdpSink(place.lab.n3) as sink:
         for stream in (ping, sink):
