@@ -234,13 +234,14 @@ static void check_memory(const struct comparison *c)
     uint64_t available = size_of(c->destination, "mem_available_bytes");
     uint64_t reserved = size_of(c->destination, "mem_reserved_bytes");
     uint64_t rest = available > reserved ? available - reserved : 0;
-    char a[32], b[32], r[32];
+    char a[32], b[32];
     struct gw_finding *f;
 
     if (rest >= needed)
         return;
-    f = ERROR(c, "memory", c->node, "%s needs %s, and %s has %s (%s of it reserved)", c->vm,
-              human(needed, a), c->node, human(available, b), human(reserved, r));
+    f = ERROR(c, "memory", c->node, "%s needs %s of memory, and %s has %s free%s", c->vm,
+              human(needed, a), c->node, human(rest, b),
+              reserved ? " beside what guests on their way there will take" : "");
     /* Rounded up: what it says must be enough. */
     gw_finding_hint(f, "free %s on %s, or choose another node", human(needed - rest + MIB - 1, a),
                     c->node);
@@ -273,12 +274,18 @@ static void check_taken(const struct comparison *c)
         const json_t *vm = json_array_get(vms, i);
 
         /* One finding for each VM in the way: the uuid says more. */
+        struct gw_finding *f;
+
         if (strcasecmp(text_of(vm, "uuid"), uuid) == 0)
-            ERROR(c, "uuid-taken", uuid, "%s runs a VM %s with the same uuid %s", c->node,
-                  text_of(vm, "name"), uuid);
+            f = ERROR(c, "uuid-taken", uuid, "%s runs a VM %s with the same uuid %s", c->node,
+                      text_of(vm, "name"), uuid);
         else if (strcmp(text_of(vm, "name"), c->vm) == 0)
-            ERROR(c, "name-taken", c->vm, "%s runs another VM of the name %s (uuid %s)", c->node,
-                  c->vm, text_of(vm, "uuid"));
+            f = ERROR(c, "name-taken", c->vm, "%s runs another VM of the name %s (uuid %s)",
+                      c->node, c->vm, text_of(vm, "uuid"));
+        else
+            continue;
+        gw_finding_hint(f, "stop that one (`godwit vm stop %s` on %s), or choose another node",
+                        text_of(vm, "name"), c->node);
     }
 }
 

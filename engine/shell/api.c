@@ -153,10 +153,14 @@ static void vms_start(struct gw_http_api *api, struct gw_http_request *request)
     if (!yaml)
         return;
     file = optional(request, "file");
-    if (gw_vm_spec_from_yaml(yaml, strlen(yaml), file ? file : "VM file", &spec, &error) < 0)
+    if (gw_vm_spec_from_yaml(yaml, strlen(yaml), file ? file : "VM file", &spec, &error) < 0) {
+        if (!error.hint[0])
+            gw_error_hint(&error, "correct that line and start the VM again; godwit-vm(5) "
+                                  "describes the file");
         gw_http_fail(request, &error);
-    else
+    } else {
         gw_enlist_start(daemon_of(api), spec, reply_later(request, 201));
+    }
 }
 
 static void vms_adopt(struct gw_http_api *api, struct gw_http_request *request)
@@ -489,6 +493,8 @@ static int collect_note(struct gw_journal_on_note *visit, const struct gw_journa
 {
     struct collect *c = gw_container_of(visit, struct collect, on_note);
 
+    if (note->kind == GW_JOURNAL_PHASE) /* the log has a line that says more */
+        return 0;
     return json_array_append_new(
         c->list, json_pack("{s:I, s:s, s:s}", "at_ms", (json_int_t)note->at_ms, "kind",
                            gw_journal_kind_name(note->kind), "text", note->text));
@@ -499,12 +505,21 @@ static struct collect collect_for(struct gw_daemon *d)
     return (struct collect){{collect_migration}, {collect_note}, d, json_array()};
 }
 
+static void no_migration(struct gw_http_request *request, const struct gw_error *error)
+{
+    struct gw_error why = *error;
+
+    if (why.code == GW_E_NOT_FOUND)
+        gw_error_hint(&why, "`godwit status` lists those that this node knows");
+    gw_http_fail(request, &why);
+}
+
 static void reply_list(struct gw_http_request *request, int result, struct collect *c,
                        const struct gw_error *error)
 {
     if (result < 0) {
         json_decref(c->list);
-        gw_http_fail(request, error);
+        no_migration(request, error);
     } else {
         gw_http_reply(request, 200, c->list);
     }
@@ -519,15 +534,6 @@ static void migrations_list(struct gw_http_api *api, struct gw_http_request *req
     reply_list(request,
                gw_journal_migration_list(d->journal, HISTORY_SHOWN, &c.on_migration, &error), &c,
                &error);
-}
-
-static void no_migration(struct gw_http_request *request, const struct gw_error *error)
-{
-    struct gw_error why = *error;
-
-    if (why.code == GW_E_NOT_FOUND)
-        gw_error_hint(&why, "`godwit status` lists those that this node knows");
-    gw_http_fail(request, &why);
 }
 
 static void migrations_show(struct gw_http_api *api, struct gw_http_request *request)

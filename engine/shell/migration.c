@@ -217,10 +217,19 @@ static void conn_closed(struct gw_peer_handler *handler, struct gw_peer_conn *co
                         const struct gw_error *error)
 {
     struct gw_migration *m = gw_container_of(handler, struct gw_migration, conn_handler);
+    struct gw_error why;
 
+    if (error)
+        why = *error;
+    else
+        gw_error_set(&why, GW_E_PEER, "%s said goodbye", m->peer);
+    if (!why.hint[0])
+        gw_error_hint(&why,
+                      "see godwitd's log on %s; once it runs again, start the migration again",
+                      m->peer);
     m->conn = NULL;
     gw_peer_free(conn);
-    gw_migration_post(m, &(struct gw_event){.type = GW_EV_PEER_LOST, .error = error});
+    gw_migration_post(m, &(struct gw_event){.type = GW_EV_PEER_LOST, .error = &why});
 }
 
 void gw_migration_set_conn(struct gw_migration *m, struct gw_peer_conn *conn)
@@ -243,6 +252,8 @@ static void vm_event(struct gw_vm_watcher *watcher, const char *name, json_t *da
     struct gw_event ev = {.type = GW_EV_QEMU_STATUS};
     struct gw_error error;
 
+    if (m->ops->qemu_event)
+        m->ops->qemu_event(m, name);
     if (strcmp(name, "STOP") == 0 && m->machine.role == GW_SOURCE)
         b->paused_ns = at_ns;
     if (strcmp(name, "RESUME") == 0 && m->machine.role == GW_DESTINATION)
@@ -255,6 +266,10 @@ static void vm_event(struct gw_vm_watcher *watcher, const char *name, json_t *da
     if (ev.status == GW_QEMU_FAILED || ev.status == GW_QEMU_CANCELLED) {
         gw_error_set(&error, GW_E_QEMU, "QEMU on %s says that the migration has %s",
                      m->machine.role == GW_SOURCE ? m->record.from : m->record.to, status);
+        gw_error_hint(&error,
+                      "see `godwit log %s` on both nodes, and whether the nodes' migration "
+                      "addresses reach each other",
+                      m->id);
         ev.error = &error;
     }
     gw_log(&m->daemon->log, GW_LOG_DEBUG, m->id, "QEMU: %s", status);
@@ -264,9 +279,15 @@ static void vm_event(struct gw_vm_watcher *watcher, const char *name, json_t *da
 static void vm_gone(struct gw_vm_watcher *watcher, const struct gw_error *error)
 {
     struct gw_migration *m = gw_container_of(watcher, struct gw_migration, vm_watcher);
+    bool source = m->machine.role == GW_SOURCE;
+    struct gw_error why = *error;
 
+    gw_error_prefix(&why, "%s", source ? m->record.from : m->record.to);
+    gw_error_hint(&why, source ? "see why with `godwit log`; then `godwit vm start` it again"
+                               : "the guest runs on the source; see the kernel's log there for "
+                                 "what ended QEMU, and start the migration again");
     m->vm = NULL;
-    gw_migration_post(m, &(struct gw_event){.type = GW_EV_QEMU_GONE, .error = error});
+    gw_migration_post(m, &(struct gw_event){.type = GW_EV_QEMU_GONE, .error = &why});
 }
 
 void gw_migration_set_vm(struct gw_migration *m, struct gw_vm *vm)

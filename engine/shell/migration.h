@@ -34,7 +34,9 @@ struct gw_migration_ops {
     /* Takes what travels in it; body is borrowed and untrusted. 0, or -1 with *error: malformed. */
     int (*take_body)(struct gw_migration *m, enum gw_message message, const json_t *body,
                      struct gw_error *error);
-    /* The phase has changed. */
+    /* QEMU emitted this event; besides what the machine is told. May be NULL. */
+    void (*qemu_event)(struct gw_migration *m, const char *name);
+    /* The phase has changed. May be NULL. */
     void (*phase_changed)(struct gw_migration *m);
     /* Free what the role holds. */
     void (*fini)(struct gw_migration *m);

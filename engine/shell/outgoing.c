@@ -18,7 +18,8 @@
 #include "util/clock.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
-#define SETTLE_TIMEOUT_S   10
+#define YANK_AFTER_NS      (300 * GW_NS_PER_MS)
+#define SETTLE_LIMIT_NS    (10 * GW_NS_PER_S)
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
 
@@ -33,7 +34,9 @@ struct outgoing {
     struct gw_qmp_batch batch;  /* ARM or DISARM */
     struct gw_qmp_call op_call; /* START, SWITCH, RESUME, STOP_COPY */
     enum gw_op op;              /* what op_call is for */
-    struct gw_qmp_call progress_call;
+    struct gw_qmp_call progress_call, yank_call;
+    uint64_t stop_ns; /* STOP_COPY began */
+    bool yanked;
     struct event *progress_timer;
     struct event *settle_timer; /* STOP_COPY waits for QEMU to settle */
     struct gw_vm_call end_call;
@@ -192,8 +195,12 @@ static void op_switch(struct outgoing *o)
 }
 
 /*
- * STOP_COPY. migrate_cancel only begins to cancel; QEMU has settled when its status is a final one.
- * Settling is seen by asking again: in the states that matter QEMU emits no further event.
+ * STOP_COPY. migrate_cancel only begins to cancel; QEMU has settled when its status is a final one,
+ * which is seen by asking: in the states that matter QEMU emits no further event.
+ *
+ * Over a dead link QEMU does not settle by itself: migrate_cancel shuts down its main connection
+ * only, and a multifd channel stays in send() until TCP gives up after minutes. `yank` shuts down
+ * all of them (qapi/yank.json), so a QEMU that takes its time is yanked.
  */
 static void ask_whether_settled(struct outgoing *o);
 
@@ -210,15 +217,44 @@ static bool is_settled(json_t *reply)
     }
 }
 
+static void yank_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, yank_call);
+
+    (void)reply;
+    gw_migration_log(&o->base, GW_LOG_INFO,
+                     "QEMU did not stop sending: its connections were shut "
+                     "down%s%s",
+                     error ? ", which failed: " : "", error ? error->msg : "");
+}
+
+static void yank(struct outgoing *o)
+{
+    o->yanked = true;
+    o->yank_call.done = yank_answered;
+    gw_qmp_link_execute(o->base.vm->qmp, &o->yank_call, "yank",
+                        json_pack("{s:[{s:s}]}", "instances", "type", "migration"),
+                        COMMAND_TIMEOUT_NS);
+}
+
 static void settle_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
+    uint64_t waited_ns = gw_clock_ns() - o->stop_ns;
     struct timeval soon = {.tv_usec = 5000};
+    struct gw_error late;
 
-    if (error || is_settled(reply))
+    if (error || is_settled(reply)) {
         done(o, GW_OP_STOP_COPY, error);
-    else
+    } else if (waited_ns > SETTLE_LIMIT_NS) {
+        gw_error_set(&late, GW_E_TIMEOUT, "QEMU has not stopped its migration in %u s",
+                     (unsigned)(SETTLE_LIMIT_NS / GW_NS_PER_S));
+        done(o, GW_OP_STOP_COPY, &late);
+    } else {
+        if (waited_ns > YANK_AFTER_NS && !o->yanked)
+            yank(o);
         event_add(o->settle_timer, &soon);
+    }
 }
 
 static void settle_timer_came(evutil_socket_t fd, short what, void *arg)
@@ -252,7 +288,8 @@ static void cancel_answered(struct gw_qmp_call *call, json_t *reply, const struc
 
 static void op_stop_copy(struct outgoing *o)
 {
-    o->op = GW_OP_STOP_COPY;
+    o->stop_ns = gw_clock_ns();
+    o->yanked = false;
     o->op_call.done = cancel_answered;
     gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, "migrate_cancel", NULL, COMMAND_TIMEOUT_NS);
 }
@@ -440,6 +477,13 @@ static void phase_changed(struct gw_migration *m)
         event_del(o->progress_timer);
 }
 
+/* A round begins: what the one before it came to is to be had now. */
+static void qemu_event(struct gw_migration *m, const char *name)
+{
+    if (strcmp(name, "MIGRATION_PASS") == 0)
+        ask_for_figures(outgoing_of(m));
+}
+
 static void fini(struct gw_migration *m)
 {
     struct outgoing *o = outgoing_of(m);
@@ -448,6 +492,7 @@ static void fini(struct gw_migration *m)
     gw_qmp_batch_fini(&o->batch);
     gw_qmp_session_cancel_call(&o->op_call);
     gw_qmp_session_cancel_call(&o->progress_call);
+    gw_qmp_session_cancel_call(&o->yank_call);
     gw_peer_free(o->connecting);
     if (o->progress_timer)
         event_free(o->progress_timer);
@@ -461,6 +506,7 @@ static const struct gw_migration_ops outgoing_ops = {
     .begin_op = begin_op,
     .body_of = body_of,
     .take_body = take_body,
+    .qemu_event = qemu_event,
     .phase_changed = phase_changed,
     .fini = fini,
 };

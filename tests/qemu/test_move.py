@@ -83,7 +83,8 @@ def test_the_history_remembers_it(place):
     assert migration['id'] in [entry['id'] for entry in listed]
     assert source.request('GET', f'/v1/migrations/{migration["id"]}')[1]['state'] == 'completed'
     log = source.godwit('log', migration['id']).stdout
-    assert 'precopy' in log and migration['id'] in log
+    assert 'precopy' in log and 'completed' in log
+    assert re.match(r'\d\d:\d\d:\d\d\.\d{3}  ', log)
 
 
 def test_progress(place):

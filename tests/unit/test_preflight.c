@@ -97,7 +97,7 @@ static const struct {
      .words = "free 1 MiB on n2"},
     {.destination = "{'mem_available_bytes': 4294967296, 'mem_reserved_bytes': 3221225472}",
      .findings = "error memory n2",
-     .words = "web1 needs 1.1 GiB, and n2 has 4.0 GiB (3.0 GiB of it reserved)"},
+     .words = "web1 needs 1.1 GiB of memory, and n2 has 1.0 GiB free beside"},
     {.destination = "{'mem_reserved_bytes': 9223372036854775807}", .findings = "error memory n2"},
     {.source = "{'memory_bytes': 9223372036854775807}", .findings = "error memory n2"},
     /* disks, two kernels */

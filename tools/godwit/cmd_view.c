@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "build_config.h"
 #include "cli.h"
@@ -40,12 +41,29 @@ int gw_cmd_status(struct gw_cli *cli, const struct gw_args *args)
     return r;
 }
 
+/* Local wall-clock time with milliseconds. */
+static const char *clock_time(char text[32], json_int_t at_ms)
+{
+    time_t seconds = (time_t)(at_ms / 1000);
+    struct tm tm;
+    size_t used;
+
+    localtime_r(&seconds, &tm);
+    used = strftime(text, 32, "%H:%M:%S", &tm);
+    snprintf(text + used, 32 - used, ".%03d", (int)(at_ms % 1000));
+    return text;
+}
+
 static void print_log_entry(const json_t *entry)
 {
     gw_autofree char *fallback = NULL;
     const char *text = json_string_value(entry);
     const char *at = gw_field_str(entry, "at", gw_field_str(entry, "time", NULL));
+    json_int_t at_ms = json_integer_value(json_object_get(entry, "at_ms"));
+    char clock[32];
 
+    if (!at && at_ms > 0)
+        at = clock_time(clock, at_ms);
     if (!text)
         text = gw_field_str(entry, "text", gw_field_str(entry, "message", NULL));
     if (!text)
