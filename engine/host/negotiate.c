@@ -70,8 +70,15 @@ static int switch_on(const char *name, enum side need, const struct gw_native_of
     return gw_error_hint(error, "Godwit needs QEMU 8.2 or newer on both nodes");
 }
 
+/* One uncompressed stream needs no multifd: that is how a policy asks for the plain stream. */
+static bool is_unwanted(const char *name, const struct gw_native_wishes *wishes)
+{
+    return strcmp(name, "multifd") == 0 && wishes->channels == 1 && !wishes->zstd;
+}
+
 static int choose_capabilities(const struct gw_native_offer *source,
-                               const struct gw_native_offer *destination, bool for_source,
+                               const struct gw_native_offer *destination,
+                               const struct gw_native_wishes *wishes, bool for_source,
                                struct gw_native_terms *terms, struct gw_error *error)
 {
     const struct gw_native_offer *mine = for_source ? source : destination;
@@ -88,6 +95,8 @@ static int choose_capabilities(const struct gw_native_offer *source,
             json_decref(on);
             return -1;
         }
+        if (is_unwanted(wanted[w].name, wishes))
+            yes = 0;
         if (strcmp(wanted[w].name, "multifd") == 0)
             terms->multifd = yes;
         if (yes && (wanted[w].on & me || wants_on_destination_too(wanted[w].name)))
@@ -184,13 +193,28 @@ int gw_native_negotiate(const struct gw_native_offer *source,
         check_offer(destination, "destination", error) < 0)
         return -1;
     terms->decisions = json_array();
-    if (choose_capabilities(source, destination, for_source, terms, error) < 0) {
+    if (choose_capabilities(source, destination, wishes, for_source, terms, error) < 0) {
         gw_native_terms_fini(terms);
         return -1;
     }
     choose_codec(source, destination, wishes, terms);
     choose_parameters(source, destination, wishes, terms);
     return 0;
+}
+
+json_t *gw_native_default_capabilities(void)
+{
+    json_t *list = json_array();
+
+    for (unsigned w = 0; w < GW_ARRAY_SIZE(wanted); w++)
+        json_array_append_new(list,
+                              json_pack("{s:s, s:b}", "capability", wanted[w].name, "state", 0));
+    return json_pack("{s:o}", "capabilities", list);
+}
+
+json_t *gw_native_default_parameters(void)
+{
+    return json_pack("{s:i, s:i}", "max-bandwidth", 128 << 20, "downtime-limit", 300);
 }
 
 void gw_native_terms_fini(struct gw_native_terms *terms)

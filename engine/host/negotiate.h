@@ -21,7 +21,7 @@
 struct gw_native_wishes {
     uint64_t bandwidth_bytes_per_s; /* 0: as fast as it goes */
     uint32_t blackout_ms;           /* QEMU's downtime-limit, 1 to 2000000 */
-    uint32_t channels;              /* of multifd, 1 to 16 */
+    uint32_t channels;              /* 1 to 64; 1 without zstd: one stream, no multifd */
     bool zstd;                      /* compress with zstd */
     uint32_t zstd_level;            /* 1 to 20 */
 };
@@ -49,6 +49,11 @@ int gw_native_negotiate(const struct gw_native_offer *source,
                         const struct gw_native_offer *destination,
                         const struct gw_native_wishes *wishes, bool for_source,
                         struct gw_native_terms *terms, struct gw_error *error);
+
+/* Arguments that put a QEMU back to its own defaults, for a source that does not know any more what
+ * its QEMU had. New references. */
+json_t *gw_native_default_capabilities(void);
+json_t *gw_native_default_parameters(void);
 
 /* Idempotent. */
 void gw_native_terms_fini(struct gw_native_terms *terms);

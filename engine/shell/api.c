@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "build_config.h"
 #include "shell/api.h"
@@ -181,7 +182,8 @@ static void vms_adopt(struct gw_http_api *api, struct gw_http_request *request)
 static void vms_stop(struct gw_http_api *api, struct gw_http_request *request)
 {
     struct gw_vm *vm = vm_of(daemon_of(api), request);
-    bool force = gw_http_query(request, "force") != NULL;
+    const char *wanted = gw_http_query(request, "force");
+    bool force = wanted && strcmp(wanted, "0") != 0;
 
     if (!vm)
         return;
@@ -229,9 +231,14 @@ static int this_node(struct gw_daemon *d, struct gw_http_request *request, struc
     const char *name = optional(request, "name");
     const char *address = optional(request, "address");
     const char *migration = optional(request, "migration_address");
+    char host[HOST_NAME_MAX + 1] = "";
 
     if (!name)
         name = d->config->name;
+    if (!name && gethostname(host, sizeof host - 1) == 0) {
+        host[strcspn(host, ".")] = '\0';
+        name = host;
+    }
     if (!address && strspn(d->config->listen_address, "0:.") != strlen(d->config->listen_address))
         address = d->config->listen_address;
     if (!migration)
@@ -245,10 +252,10 @@ static int this_node(struct gw_daemon *d, struct gw_http_request *request, struc
         return gw_error_hint(error, "give --address, or set listen in the daemon's configuration");
     }
     *node = (struct gw_node){.port = d->config->listen_port, .added_at_ms = gw_node_now_ms()};
-    strncpy(node->name, name, sizeof node->name - 1);
-    strncpy(node->address, address, sizeof node->address - 1);
-    strncpy(node->migration_address, migration ? migration : "",
-            sizeof node->migration_address - 1);
+    snprintf(node->name, sizeof node->name, "%s", name);
+    snprintf(node->address, sizeof node->address, "%s", address);
+    snprintf(node->migration_address, sizeof node->migration_address, "%s",
+             migration ? migration : "");
     return 0;
 }
 
@@ -297,8 +304,8 @@ static void node_invite(struct gw_http_api *api, struct gw_http_request *request
     }
     gw_token_format(&token, text);
     gw_http_reply(request, 201,
-                  json_pack("{s:s, s:I}", "token", text, "expires",
-                            (json_int_t)token.expires_at_s));
+                  json_pack("{s:s, s:o}", "token", text, "expires",
+                            gw_iso_time(token.expires_at_s * 1000)));
 }
 
 struct join_request {
@@ -439,13 +446,15 @@ static void check_ended(struct gw_migration_watcher *watcher, struct gw_migratio
 static void check_start(struct gw_http_api *api, struct gw_http_request *request)
 {
     struct gw_daemon *d = daemon_of(api);
+    static const char *const known[] = {"vm", "to", "policy", NULL};
     struct gw_outgoing_request out = {.only_check = true};
     struct gw_policy policy;
     struct check_request *r;
     struct gw_migration *m;
     struct gw_error error;
 
-    if (!(out.vm = need(request, "vm")) || !(out.to = need(request, "to")))
+    if (!only_known(request, known) || !(out.vm = need(request, "vm")) ||
+        !(out.to = need(request, "to")))
         return;
     r = calloc(1, sizeof *r);
     if (!r)

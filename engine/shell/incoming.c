@@ -194,6 +194,14 @@ static void op_listen(struct incoming *in)
 
 /* RESUME */
 
+/* Before the source hears of it and lets go, the journal knows that this guest belongs here. */
+static void has_arrived(struct incoming *in, const struct gw_error *error)
+{
+    if (!error && in->base.vm)
+        gw_vm_save(in->base.vm);
+    done(in, GW_OP_RESUME, error);
+}
+
 static void resumed(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct incoming *in = gw_container_of(call, struct incoming, op_call);
@@ -201,7 +209,7 @@ static void resumed(struct gw_qmp_call *call, json_t *reply, const struct gw_err
     (void)reply;
     if (!error && !in->base.record.blackout.runs_ns)
         in->base.record.blackout.runs_ns = gw_clock_ns();
-    done(in, GW_OP_RESUME, error);
+    has_arrived(in, error);
 }
 
 static void op_resume(struct incoming *in)
@@ -210,7 +218,7 @@ static void op_resume(struct incoming *in)
     in->base.vm->incoming = false;
     if (!in->guest_runs) { /* it was paused on the source and stays so */
         in->base.vm->state = GW_VM_PAUSED;
-        done(in, GW_OP_RESUME, NULL);
+        has_arrived(in, NULL);
         return;
     }
     in->op_call.done = resumed;
@@ -277,16 +285,14 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
     return body;
 }
 
+/* What the source's other messages say, their types say. */
 static int take_body(struct gw_migration *m, enum gw_message message, const json_t *body,
                      struct gw_error *error)
 {
-    const json_t *runs = json_object_get(body, "guest_runs");
-
-    if (message != GW_MSG_COMMIT)
-        return 0;
-    if (!json_is_boolean(runs))
-        return gw_error_set(error, GW_E_PROTOCOL, "guest_runs is missing");
-    incoming_of(m)->guest_runs = json_is_true(runs);
+    (void)m;
+    (void)message;
+    (void)body;
+    (void)error;
     return 0;
 }
 
@@ -332,7 +338,7 @@ static int take_prepare(struct incoming *in, const json_t *body, struct gw_error
     if (!in->spec->uuid)
         return gw_error_set(error, GW_E_PROTOCOL, "PREPARE names no uuid");
     m->only_check = json_is_true(json_object_get(body, "only_check"));
-    in->guest_runs = true;
+    in->guest_runs = json_is_true(json_object_get(facts, "guest_runs"));
     snprintf(m->vm_name, sizeof m->vm_name, "%s", in->spec->name);
     snprintf(m->vm_uuid, sizeof m->vm_uuid, "%s", in->spec->uuid);
     return 0;
@@ -381,6 +387,7 @@ void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, cons
 struct lookup {
     struct gw_journal_on_migration visit;
     char phase[32], role[16], code[32]; /* code: of the error that it ended with */
+    bool open;                          /* it has not ended */
 };
 
 static int look_at(struct gw_journal_on_migration *visit, const struct gw_journal_migration *row)
@@ -388,6 +395,7 @@ static int look_at(struct gw_journal_on_migration *visit, const struct gw_journa
     struct lookup *l = gw_container_of(visit, struct lookup, visit);
     const char *code;
 
+    l->open = row->ended_at_ms == 0;
     snprintf(l->phase, sizeof l->phase, "%s", row->phase);
     snprintf(l->role, sizeof l->role, "%s", row->role);
     code = json_string_value(json_object_get(json_object_get(row->record, "error"), "code"));
@@ -406,6 +414,9 @@ static void answer_from_journal(struct gw_daemon *daemon, struct gw_peer_conn *c
     gw_error_set(&error, GW_E_STATE, "the guest does not run here, and never did in %s", id);
     if (strcmp(l.role, "destination") == 0 && strcmp(l.phase, "completed") == 0)
         answer = GW_WIRE_RUNNING;
+    if (strcmp(l.role, "destination") == 0 && l.open)
+        answer =
+            GW_WIRE_BUSY; /* after a restart: its QEMU has not said yet whether the guest runs */
     if (strcmp(l.role, "destination") == 0 && strcmp(l.code, gw_code_name(GW_E_UNRESOLVED)) == 0) {
         answer = GW_WIRE_LOST;
         gw_error_set(&error, GW_E_UNRESOLVED,

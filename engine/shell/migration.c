@@ -302,7 +302,10 @@ void gw_migration_set_vm(struct gw_migration *m, struct gw_vm *vm)
         return;
     m->vm_watcher = (struct gw_vm_watcher){.event = vm_event, .gone = vm_gone};
     vm->watcher = &m->vm_watcher;
+    if (strcmp(vm->migration, m->id) != 0)
+        vm->ran = vm->state == GW_VM_RUNNING;
     snprintf(vm->migration, sizeof vm->migration, "%s", m->id);
+    gw_vm_save(vm);
 }
 
 /* Life and death. */
@@ -407,7 +410,7 @@ int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct g
                     &bandwidth, "blackout_ms", &blackout, "channels", &channels, "zstd", &zstd,
                     "zstd_level", &level) != 0)
         return gw_error_set(error, GW_E_PROTOCOL, "the wishes are incomplete");
-    if (bandwidth < 0 || blackout < 1 || blackout > 2000000 || channels < 1 || channels > 16 ||
+    if (bandwidth < 0 || blackout < 1 || blackout > 2000000 || channels < 1 || channels > 64 ||
         level < 1 || level > 20)
         return gw_error_set(error, GW_E_PROTOCOL, "a wish is out of its range");
     *w = (struct gw_native_wishes){(uint64_t)bandwidth, (uint32_t)blackout, (uint32_t)channels,

@@ -41,7 +41,6 @@ struct outgoing {
     struct event *settle_timer; /* STOP_COPY waits for QEMU to settle */
     struct gw_vm_call end_call;
     bool final_figures; /* the figures being asked for are the last ones */
-    bool guest_runs;
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -71,8 +70,7 @@ static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw
 
     if (!error) {
         o->facts = json_incref(facts);
-        o->guest_runs = json_is_true(json_object_get(facts, "guest_runs"));
-        ev.done.guest_runs = o->guest_runs;
+        ev.done.guest_runs = json_is_true(json_object_get(facts, "guest_runs"));
     }
     gw_migration_post(&o->base, &ev);
 }
@@ -159,9 +157,15 @@ static void op_disarm(struct outgoing *o)
     static const char *const ours[] = {"max-bandwidth",      "downtime-limit",
                                        "multifd-channels",   "multifd-compression",
                                        "multifd-zstd-level", "zero-page-detection"};
-    json_t *had = json_object_get(json_object_get(o->facts, "offer"), "parameters"),
-           *back = json_object();
+    const json_t *offer = json_object_get(o->facts, "offer");
+    const json_t *had = json_object_get(offer, "parameters");
+    json_t *back = json_object();
 
+    if (!offer) { /* after a restart: what it had is not known any more */
+        json_decref(back);
+        set_both(o, GW_OP_DISARM, gw_native_default_capabilities(), gw_native_default_parameters());
+        return;
+    }
     for (unsigned i = 0; i < GW_ARRAY_SIZE(ours); i++)
         if (json_object_get(had, ours[i]))
             json_object_set(back, ours[i], json_object_get(had, ours[i]));
@@ -407,8 +411,6 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         return json_pack("{s:o, s:O, s:o, s:s, s:b}", "spec", gw_vm_spec_to_json(m->vm->spec),
                          "facts", o->facts, "wishes", gw_wishes_to_json(&m->wishes), "from",
                          m->record.from, "only_check", (int)m->only_check);
-    if (message == GW_MSG_COMMIT)
-        return json_pack("{s:b}", "guest_runs", (int)o->guest_runs);
     return json_object();
 }
 
@@ -612,8 +614,8 @@ int gw_outgoing_recover(struct gw_daemon *daemon, const json_t *entry, struct gw
     snprintf(m->record.from, sizeof m->record.from, "%s", gw_nodes_self(daemon->nodes));
     snprintf(m->record.to, sizeof m->record.to, "%s", to);
     gw_migration_set_vm(m, vm);
-    gw_machine_recover(&m->machine, has_moved_on(phase) ? phase : GW_PREPARING, true, gw_clock_ns(),
-                       &update);
+    gw_machine_recover(&m->machine, has_moved_on(phase) ? phase : GW_PREPARING, !vm || vm->ran,
+                       gw_clock_ns(), &update);
     gw_migration_perform(m, &update);
     if (!vm) {
         struct gw_error gone;

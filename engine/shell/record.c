@@ -142,7 +142,7 @@ static json_t *progress(const struct gw_record *r, const struct gw_machine *m, u
         "elapsed_ms", json_real(ms_since(r->begun_ns, r->ended_ns ? r->ended_ns : now_ns)));
 }
 
-static json_t *iso_time(int64_t wall_ms)
+json_t *gw_iso_time(int64_t wall_ms)
 {
     time_t seconds = (time_t)(wall_ms / 1000);
     char text[64];
@@ -162,7 +162,7 @@ json_t *gw_record_to_json(const struct gw_record *r, const char *id, const char 
                   vm, "uuid", uuid, "from", r->from, "to", r->to, "role",
                   m->role == GW_SOURCE ? "source" : "destination", "state", gw_phase_name(m->phase),
                   "route", "native", "transport", "tcp", "codec", r->codec, "policy", r->policy,
-                  "started_at", iso_time(r->begun_wall_ms));
+                  "started_at", gw_iso_time(r->begun_wall_ms));
 
     json_object_set_new(json, "total_ms",
                         r->ended_ns ? json_real(ms_since(r->begun_ns, r->ended_ns)) : json_null());

@@ -53,6 +53,9 @@ void gw_record_decisions(struct gw_record *r, const json_t *decisions, enum gw_p
 json_t *gw_record_to_json(const struct gw_record *r, const char *id, const char *vm,
                           const char *uuid, const struct gw_machine *m, uint64_t now_ns);
 
+/* A Unix time in milliseconds as "2026-01-31T12:00:00Z". A new reference. */
+json_t *gw_iso_time(int64_t wall_ms);
+
 /* {"code", "message", "hint"}. */
 json_t *gw_error_to_json(const struct gw_error *error);
 

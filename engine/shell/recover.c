@@ -120,6 +120,7 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
         .rundir = json_string_value(json_object_get(row, "rundir")),
         .foreign = json_is_true(json_object_get(whole, "foreign")),
         .incoming = json_is_true(json_object_get(whole, "incoming")),
+        .ran = json_is_true(json_object_get(whole, "ran")),
         .in_journal = true,
         .taps = taps,
     };

@@ -74,9 +74,9 @@ void gw_vm_save(struct gw_vm *vm)
 
     for (unsigned i = 0; i < vm->n_taps; i++)
         json_array_append_new(taps, json_string(vm->tap_names[i]));
-    whole = json_pack("{s:o, s:s, s:b, s:b, s:o}", "spec", gw_vm_spec_to_json(vm->spec), "accel",
-                      gw_accel_name(vm->accel), "incoming", (int)vm->incoming, "foreign",
-                      (int)vm->foreign, "taps", taps);
+    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o}", "spec", gw_vm_spec_to_json(vm->spec),
+                      "accel", gw_accel_name(vm->accel), "incoming", (int)vm->incoming, "foreign",
+                      (int)vm->foreign, "ran", (int)vm->ran, "taps", taps);
     struct gw_journal_vm row = {
         .name = vm->spec->name,
         .uuid = vm->spec->uuid,
@@ -462,6 +462,7 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
     struct gw_vm *vm = vm_new(daemon, spec);
 
     vm->foreign = claim->foreign;
+    vm->ran = claim->ran;
     vm->accel = claim->accel;
     vm->was_incoming = claim->incoming;
     vm->in_journal = claim->in_journal;
@@ -493,7 +494,7 @@ json_t *gw_vm_to_json(const struct gw_vm *vm)
     uint64_t rss_bytes = 0;
 
     gw_process_rss(&vm->process, &rss_bytes);
-    return json_pack("{s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:s, s:I, s:I, s:s, s:b, s:s*, s:s*}",
+    return json_pack("{s:s, s:s?, s:s, s:I, s:i, s:s, s:s, s:s, s:I, s:I, s:s?, s:b, s:s?, s:s?}",
                      "name", vm->spec->name, "uuid", vm->spec->uuid, "state",
                      gw_vm_state_name(vm->state), "memory_bytes",
                      (json_int_t)vm->spec->memory_bytes, "cpus", (int)vm->spec->cpus, "cpu",

@@ -52,6 +52,7 @@ struct gw_vm {
     enum gw_accel accel; /* decided: kvm or tcg */
     bool incoming;       /* started with -incoming, and the guest has not run here yet */
     bool foreign;        /* started by somebody else, and adopted */
+    bool ran;            /* the guest ran when the migration that moves it began */
     bool was_incoming;   /* found again after a restart as a guest on its way to this node */
     bool launching;      /* until QMP answers; a QEMU that never does is killed */
     bool in_journal;
@@ -90,7 +91,7 @@ struct gw_vm_claim {
     const char *qmp_path;
     const char *rundir; /* the private directory that was made for it; NULL: none */
     enum gw_accel accel;
-    bool foreign, incoming;
+    bool foreign, incoming, ran;
     bool in_journal;         /* if the process is gone, what was made for it is removed */
     const char *const *taps; /* those made for it */
     unsigned n_taps;

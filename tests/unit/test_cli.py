@@ -569,7 +569,7 @@ def test_node_commands(daemon):
     daemon.routes["POST", "/v1/node/join"] = (200, {"name": "n2"})
     daemon.routes["POST", "/v1/node/init"] = (200, {})
     daemon.routes["GET", "/v1/nodes"] = (200, [{"name": "n1", "self": True, "ca": True,
-                                               "address": "10.0.0.1:7777", "reachable": False}])
+                                               "address": "10.0.0.1:7777"}])
     r = godwit("node", "invite", "--ttl", "15m", daemon=daemon)
     assert r.stdout == "T0K\n" and "2026-01-01" in r.stderr
     assert daemon.requests[-1].body == {"ttl_s": 900}
@@ -581,7 +581,7 @@ def test_node_commands(daemon):
     godwit("node", "init", daemon=daemon)
     assert daemon.requests[-1] == Request("POST", "/v1/node/init", {})
     line = godwit("node", "list", daemon=daemon).stdout.splitlines()[1]
-    assert line.split() == ["n1", "10.0.0.1:7777", "-", "yes", "yes", "no"]
+    assert line.split() == ["n1", "10.0.0.1:7777", "-", "yes", "yes"]
 
 
 def test_migrate_sends_numbers_in_their_units(daemon, migration):

@@ -109,14 +109,13 @@ static void show_nodes(const json_t *answer)
     size_t i;
     json_t *node;
 
-    gw_table_init(&t, "NAME,ADDRESS,MIGRATION ADDRESS,SELF,CA,REACHABLE");
+    gw_table_init(&t, "NAME,ADDRESS,MIGRATION ADDRESS,SELF,CA");
     json_array_foreach (list, i, node) {
         gw_table_add(&t, "%s", gw_field_str(node, "name", "?"));
         gw_table_add(&t, "%s", gw_field_str(node, "address", ""));
         gw_table_add(&t, "%s", gw_field_str(node, "migration_address", ""));
         gw_table_add(&t, "%s", yes(node, "self"));
         gw_table_add(&t, "%s", yes(node, "ca"));
-        gw_table_add(&t, "%s", yes(node, "reachable"));
     }
     if (i == 0)
         puts("no nodes: 'godwit node init' makes this one the first");
