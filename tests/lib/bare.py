@@ -79,8 +79,7 @@ class BareQemu:
             *(argv or self.argv(name, memory_mib, incoming, guest)),
             stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
         try:
-            self.wait_socket()
-            self.qmp = Qmp(self.qmp_path)
+            self.qmp = self.connect()
         except BaseException:
             self.stop()
             raise
@@ -97,12 +96,14 @@ class BareQemu:
             '-qmp', f'unix:{self.qmp_path},server=on,wait=off',
             *(['-S', '-incoming', 'defer'] if incoming else [])]
 
-    def wait_socket(self):
-        # QEMU makes the socket before it answers; watch the process too.
+    def connect(self):
+        # QEMU makes the socket before it listens on it; watch the process too.
         pidfd = os.pidfd_open(self.process.pid)
         try:
             deadline = time.monotonic() + 20
-            while not os.path.exists(self.qmp_path):
+            while True:
+                with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                    return Qmp(self.qmp_path)
                 if select.select([pidfd], [], [], 0.005)[0] or time.monotonic() > deadline:
                     raise Failure(f'QEMU on {self.node.name} did not start: '
                                   f'{file_tail(self.dir + "/stderr")}')
@@ -131,7 +132,7 @@ def arm(qmp, max_bandwidth, downtime_ms, channels):
              multifd_channels=channels)
 
 
-def move(source, destination, port=49900, max_bandwidth=1 << 40, downtime_ms=300, channels=2):
+def move(source, destination, port=49900, max_bandwidth=1 << 40, downtime_ms=200, channels=2):
     """Moves the guest between two QEMUs; gives total_ms and what QEMU calls its downtime."""
     began = time.monotonic()
     for qemu in (destination, source):

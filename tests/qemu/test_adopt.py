@@ -41,18 +41,19 @@ def test_adopt_and_move(lab, place):
 
 
 def test_adopt_what_cannot_be_carried(lab, place):
-    """A file descriptor on the command line means nothing on another node: refused by name."""
+    """A directory shared with the guest does not follow it to another node: refused by name."""
     with_the_stage(place)
 
-    class WithDescriptor(BareQemu):
+    class WithSharedDirectory(BareQemu):
         def argv(self, name, memory_mib, incoming, guest):
             return super().argv(name, memory_mib, incoming, guest) + [
-                '-chardev', 'fd,id=out0,fd=1', '-device', 'isa-serial,chardev=out0']
+                '-fsdev', f'local,id=fs0,path={self.dir},security_model=none',
+                '-device', 'virtio-9p-pci,fsdev=fs0,mount_tag=shared']
 
-    with WithDescriptor(lab.n1, 'carry') as qemu:
+    with WithSharedDirectory(lab.n1, 'carry') as qemu:
         qemu.qmp.close()
         refusal(lab.n1.godwit('vm', 'adopt', '--qmp', qemu.qmp_path, '--pid', qemu.process.pid,
-                              '--name', NAME, '--json', check=False), 1, 'unsupported', 'fd')
+                              '--name', NAME, '--json', check=False), 1, 'incompatible', '-fsdev')
         assert qemu.process.poll() is None
         assert NAME not in lab.n1.vms()
 
