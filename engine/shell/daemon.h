@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "host/accel.h"
+#include "host/qemubin.h"
 #include "shell/config.h"
 #include "shell/http.h"
 #include "shell/join.h"
@@ -53,6 +54,8 @@ struct gw_daemon {
     struct gw_accel_trial trial;
     struct event *trial_event, *accel_tell;
     TAILQ_HEAD(, gw_accel_call) accel_calls;
+
+    struct gw_qemu_binary qemu; /* that config->qemu names; asked at the first need */
 };
 
 /*

@@ -3,7 +3,8 @@
  * Operations of the destination.
  *
  * LAUNCH is where a move is refused: first what can be seen without a QEMU (memory, disks, bridges,
- * names), then what only the QEMU that will run the guest can say (machine type, CPU).
+ * names, QEMU's version), then what only the QEMU that will run the guest can say (machine type,
+ * CPU).
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,6 +5,7 @@
 
 #include "host/argv.h"
 #include "host/facts.h"
+#include "host/qemubin.h"
 #include "shell/daemon.h"
 #include "shell/inspect.h"
 #include "util/cleanup.h"
@@ -85,6 +86,18 @@ static json_t *node_facts(struct gw_daemon *daemon, const struct gw_vm_spec *spe
     return facts;
 }
 
+/* A program that cannot be asked will not start either, and the launch says why. */
+static void take_installed_version(struct gw_daemon *daemon, json_t *facts)
+{
+    const char *version;
+    struct gw_error error;
+
+    if (gw_qemu_binary_version(&daemon->qemu, daemon->config->qemu, &version, &error) < 0)
+        gw_log(&daemon->log, GW_LOG_DEBUG, "qemu", "its version is not known: %s", error.msg);
+    else
+        json_object_set_new(facts, "qemu_version", json_string(version));
+}
+
 json_t *gw_inspect_early(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
                          const json_t *source_facts)
 {
@@ -98,6 +111,7 @@ json_t *gw_inspect_early(struct gw_daemon *daemon, const struct gw_vm_spec *spec
     json_object_set_new(facts, "machines",
                         json_pack("[O]", json_object_get(source_facts, "machine")));
     json_object_set_new(facts, "accels", json_pack("[O]", json_object_get(source_facts, "accel")));
+    take_installed_version(daemon, facts);
     return facts;
 }
 

@@ -33,9 +33,9 @@ void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
 void gw_inspect_fini(struct gw_inspect *inspect);
 
 /*
- * A destination's facts before it has a QEMU: what this node alone can say, and for the rest what
- * the source says, so that a comparison shows what stands against the move already. A new
- * reference.
+ * A destination's facts before it has a QEMU: what this node alone can say, with the version of the
+ * QEMU that is installed, and for the rest what the source says, so that a comparison shows what
+ * stands against the move already. A new reference.
  */
 json_t *gw_inspect_early(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
                          const json_t *source_facts);

@@ -8,12 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "host/facts.h"
+#include "host/qemubin.h"
 #include "util/cleanup.h"
 
 static char dir[64], path[96];
@@ -93,6 +95,76 @@ static void qemu_says_its_version(void **state)
     }
     assert_int_equal(gw_facts_qemu_version("/nonexistent/qemu", version, &e), -1);
     assert_int_equal(e.sys, ENOENT);
+}
+
+/* This test itself, which says a version when it is asked: see main(). */
+static void make_program(void)
+{
+    gw_autoclose int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    gw_autoclose int to = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+    ssize_t n;
+
+    while ((n = sendfile(to, from, NULL, 1 << 20)) > 0)
+        ;
+    assert_int_equal(n, 0);
+}
+
+static void installed_program_is_asked_once(void **state)
+{
+    static const struct timespec another_time[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    struct gw_qemu_binary known = {0};
+    const char *version = NULL;
+    gw_autofree char *usual = strdup(getenv("PATH"));
+    char place[sizeof dir + 16];
+    struct gw_error e;
+
+    (void)state;
+    make_program();
+    assert_int_equal(gw_qemu_binary_version(&known, path, &version, &e), 0);
+    assert_string_equal(version, "9.8.7");
+    strcpy(known.version, "remembered");
+    assert_int_equal(gw_qemu_binary_version(&known, path, &version, &e), 0);
+    assert_string_equal(version, "remembered");
+    /* As a name, it is the same file. */
+    snprintf(place, sizeof place, ":/nonexistent:%s", dir);
+    setenv("PATH", place, 1);
+    assert_int_equal(gw_qemu_binary_version(&known, "disk", &version, &e), 0);
+    assert_string_equal(version, "remembered");
+    setenv("PATH", usual, 1);
+    assert_int_equal(utimensat(AT_FDCWD, path, another_time, 0), 0);
+    assert_int_equal(gw_qemu_binary_version(&known, path, &version, &e), 0);
+    assert_string_equal(version, "9.8.7");
+}
+
+static void installed_script_is_asked_each_time(void **state)
+{
+    static const char script[] = "#!/bin/sh\necho QEMU emulator version 7.2.22\n";
+    struct gw_qemu_binary known = {0};
+    const char *version = NULL;
+    struct gw_error e;
+
+    (void)state;
+    write_file(script, strlen(script));
+    assert_int_equal(gw_qemu_binary_version(&known, path, &version, &e), 0);
+    assert_string_equal(version, "7.2.22");
+    strcpy(known.version, "remembered");
+    assert_int_equal(gw_qemu_binary_version(&known, path, &version, &e), 0);
+    assert_string_equal(version, "7.2.22");
+}
+
+static void program_that_is_not_installed(void **state)
+{
+    static const char *const names[] = {"/nonexistent/qemu", "gw-no-such-program", "/tmp", ""};
+    struct gw_qemu_binary known = {0};
+    const char *version;
+    struct gw_error e;
+
+    (void)state;
+    for (size_t i = 0; i < GW_ARRAY_SIZE(names); i++) {
+        assert_int_equal(gw_qemu_binary_version(&known, names[i], &version, &e), -1);
+        assert_int_equal(e.sys, ENOENT);
+    }
+    assert_string_equal(known.version, "");
 }
 
 static void file_is_described(void **state)
@@ -307,11 +379,14 @@ static void facts_of_a_peer_are_checked(void **state)
     json_decref(facts);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(host_knows_itself),
         cmocka_unit_test_setup_teardown(qemu_says_its_version, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(installed_program_is_asked_once, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(installed_script_is_asked_each_time, make_dir, remove_dir),
+        cmocka_unit_test(program_that_is_not_installed),
         cmocka_unit_test_setup_teardown(file_is_described, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(other_things_are_described, make_dir, remove_dir),
         cmocka_unit_test(block_device_is_described),
@@ -322,5 +397,7 @@ int main(void)
         cmocka_unit_test(facts_of_a_peer_are_checked),
     };
 
+    if (argc == 2 && strcmp(argv[1], "--version") == 0)
+        return puts("QEMU emulator version 9.8.7") < 0;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
