@@ -428,10 +428,11 @@ def file_tail(path, lines=30):
 class Guest:
     """The test guest, wherever it runs, asked from n3."""
 
-    def __init__(self, lab, name, log):
+    def __init__(self, lab, name, log, address=GUEST_ADDRESS):
         self.lab = lab
         self.name = name
         self.log = log
+        self.address = address
 
     @classmethod
     def start(cls, node, name, **options):
@@ -456,7 +457,7 @@ class Guest:
             sock.settimeout(0.5)
             while time.monotonic() < deadline:
                 with contextlib.suppress(TimeoutError, OSError):
-                    sock.sendto(f'{question} {identity}'.encode(), (GUEST_ADDRESS, GUEST_ASK_PORT))
+                    sock.sendto(f'{question} {identity}'.encode(), (self.address, GUEST_ASK_PORT))
                     while True:
                         answer = json.loads(sock.recvfrom(65536)[0])
                         if 'error' in answer:
@@ -602,3 +603,9 @@ def kill(pid, how=signal.SIGKILL):
 
 def which_qemu():
     return shutil.which('qemu-system-x86_64') or '/usr/bin/qemu-system-x86_64'
+
+
+def which_old_qemu():
+    """Debian 12's own QEMU, where ./setup puts it."""
+    return os.environ.get('GODWIT_OLD_QEMU_DIR', '/var/cache/godwit/qemu-7.2') + \
+        '/qemu-system-x86_64'

@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 import godwit_lab
-from conftest import VM, refusal
+from conftest import VM, refusal, require
 
 FULL_PORT = 49300
 
@@ -211,23 +211,58 @@ def test_qemu_missing_at_the_destination(place, unharmed):
         assert '/nonexistent/qemu-system-x86_64' in error['message'] and error['hint'], str(result)
 
 
-def test_qemu_too_old_at_the_destination(place, unharmed):
-    """A fake: Godwit is shown Debian 12's version by a wrapper around the real QEMU."""
+@pytest.fixture(scope='module')
+def old_qemu(guest_needs):
+    """Path and version of a real QEMU that is too old to move guests from or to."""
+    path = godwit_lab.which_old_qemu()
+    require(os.access(path, os.X_OK), f'there is no {path}')
+    said = subprocess.check_output([path, '--version'], text=True)
+    return path, re.match(r'QEMU emulator version ([0-9.]+)', said)[1]
+
+
+def check_findings(node, vm, to):
+    """What `godwit check` finds, by code."""
+    result = node.godwit('check', vm, '--to', to, '--json', check=False)
+    return {finding['code']: finding for finding in result.json['findings']}
+
+
+def log_since(node, position):
+    with open(node.log_path, encoding='utf-8', errors='replace') as log:
+        log.seek(position)
+        return log.read()
+
+
+def test_qemu_too_old_at_the_destination(place, unharmed, old_qemu):
+    """It is refused by the version of what is installed: no QEMU is started for it."""
     unharmed |= {place.destination.name}
-    fake = f'{place.destination.dir}/old-qemu'
-    with open(fake, 'w', encoding='utf-8') as out:
-        out.write('#!/bin/sh\n# Not an old QEMU: it only calls itself one.\n'
-                  'for word; do case $word in -version | --version)\n'
-                  '    echo "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"; exit;;\n'
-                  'esac; done\n'
-                  f'exec {godwit_lab.which_qemu()} "$@"\n')
-    os.chmod(fake, 0o755)
-    try:
-        with configured(place.destination, qemu=fake):
-            refusal(place.source.migrate(VM, place.destination.name, check=False), 1,
-                    'incompatible', '7.2.22', place.destination.name)
-    finally:
-        os.unlink(fake)
+    path, version = old_qemu
+    with configured(place.destination, qemu=path):
+        position = os.path.getsize(place.destination.log_path)
+        refusal(place.source.migrate(VM, place.destination.name, check=False), 1,
+                'incompatible', version, place.destination.name, 'upgrade')
+        found = check_findings(place.source, VM, place.destination.name)
+        assert found['qemu-older']['level'] == 'error', found
+        assert version in found['qemu-older']['message'] and found['qemu-older']['hint'], found
+        log = log_since(place.destination, position)
+        assert log and f'starting {path}' not in log, log
+
+
+def test_qemu_too_old_at_the_source(place, unharmed, old_qemu):
+    """It would lose pages on the way; the guest that runs under it is left alone."""
+    unharmed |= {place.source.name}
+    path, version = old_qemu
+    address = '10.77.0.101'
+    append = godwit_lab.guest_append(ip=f'{address}/24', fill='16MiB', wss='8MiB', rate=10)
+    with configured(place.source, qemu=path), \
+            small_vm(place.source, 'old', memory='128MiB', accel='tcg', append=append):
+        guest = godwit_lab.Guest(place.lab, 'old', f'/run/godwit-lab/{place.lab.name}/old.log',
+                                 address)
+        guest.wait_ready()
+        refusal(place.source.migrate('old', place.destination.name, check=False), 1,
+                'incompatible', version, 'TCG', 'restart old')
+        found = check_findings(place.source, 'old', place.destination.name)
+        assert found['qemu-broken']['level'] == 'error', found
+        guest.assert_good(place.source.name)
 
 
 @contextlib.contextmanager
