@@ -40,7 +40,7 @@ def violation(layer, quote, header):
         return f'{layer} must not know <{header}>' if pattern and re.match(pattern, header) \
             else None
     used = header.split('/')[0]
-    if header == 'config.h' or used in ('godwit', layer):
+    if header == 'build_config.h' or used in ('godwit', layer):
         return None
     if '/' not in header:
         return f'write includes from the engine directory, not "{header}"'
