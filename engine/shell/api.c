@@ -13,6 +13,7 @@
 #include "shell/api.h"
 #include "shell/daemon.h"
 #include "shell/enlist.h"
+#include "shell/error_json.h"
 #include "shell/outgoing.h"
 #include "util/cleanup.h"
 

@@ -11,6 +11,7 @@
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 
+#include "shell/error_json.h"
 #include "shell/http.h"
 #include "shell/unix_socket.h"
 #include "util/cleanup.h"
@@ -83,30 +84,6 @@ int gw_http_status(enum gw_code code)
     return 500;
 }
 
-/* What a QEMU or a file's name put into a message need not be UTF-8, but JSON must be. */
-static json_t *clean_string(const char *text)
-{
-    json_t *string = json_string(text);
-    gw_autofree char *copy = NULL;
-
-    if (string || !(copy = strdup(text)))
-        return string;
-    for (char *c = copy; *c; c++)
-        if ((unsigned char)*c >= 0x80)
-            *c = '?';
-    return json_string(copy);
-}
-
-json_t *gw_http_error_json(const struct gw_error *e)
-{
-    json_t *json =
-        json_pack("{s:s, s:o}", "code", gw_code_name(e->code), "message", clean_string(e->msg));
-
-    if (json && e->hint[0])
-        json_object_set_new(json, "hint", clean_string(e->hint));
-    return json;
-}
-
 /* Replies */
 
 static int add_to_evbuffer(const char *bytes, size_t n, void *buffer)
@@ -140,7 +117,7 @@ static void send_json(struct evhttp_request *ev, int status, json_t *json)
 
 static void send_error(struct evhttp_request *ev, int status, const struct gw_error *e)
 {
-    send_json(ev, status, json_pack("{s:o}", "error", gw_http_error_json(e)));
+    send_json(ev, status, json_pack("{s:o}", "error", gw_error_to_json(e)));
 }
 
 static struct evhttp_connection *connection(const struct gw_http_request *r)

@@ -107,7 +107,7 @@ void gw_http_reply(struct gw_http_request *request, int status, json_t *body);
 void gw_http_text(struct gw_http_request *request, int status, const char *content_type,
                   const char *text, size_t n);
 
-/* gw_http_status(e->code) and gw_http_error_json(e). */
+/* gw_http_status(e->code) and gw_error_to_json(e). */
 void gw_http_fail(struct gw_http_request *request, const struct gw_error *e);
 
 /* Makes it a subscriber of gw_http_broadcast(), until the client goes or falls behind. Replies
@@ -122,9 +122,5 @@ size_t gw_http_n_subscribers(const struct gw_http_server *server);
 
 /* The HTTP status that fits: 400, 403, 404, 409, 422, 500, 501, 502, 504. */
 int gw_http_status(enum gw_code code);
-
-/* {"code", "message", "hint"} as a new reference, "hint" only where there is one. Bytes that are
- * no UTF-8 become '?'. NULL without memory. */
-json_t *gw_http_error_json(const struct gw_error *e);
 
 #endif

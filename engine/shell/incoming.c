@@ -13,6 +13,7 @@
 #include "host/facts.h"
 #include "host/preflight.h"
 #include "shell/daemon.h"
+#include "shell/error_json.h"
 #include "shell/incoming.h"
 #include "shell/inspect.h"
 #include "shell/qmp_batch.h"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shell/daemon.h"
+#include "shell/error_json.h"
 #include "shell/migration.h"
 #include "util/cleanup.h"
 #include "util/clock.h"

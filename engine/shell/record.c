@@ -2,6 +2,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "shell/error_json.h"
 #include "shell/record.h"
 
 #define MS_NS      UINT64_C(1000000)
@@ -88,25 +89,6 @@ void gw_record_decisions(struct gw_record *r, const json_t *decisions, enum gw_p
         json_object_set_new(copy, "phase", json_string(gw_phase_name(phase)));
         json_array_append_new(r->decisions, copy);
     }
-}
-
-json_t *gw_error_to_json(const struct gw_error *error)
-{
-    return json_pack("{s:s, s:s, s:s}", "code", gw_code_name(error->code), "message", error->msg,
-                     "hint", error->hint);
-}
-
-void gw_error_from_json(const json_t *json, struct gw_error *error)
-{
-    const char *code = json_string_value(json_object_get(json, "code"));
-    const char *message = json_string_value(json_object_get(json, "message"));
-    const char *hint = json_string_value(json_object_get(json, "hint"));
-    enum gw_code number = gw_code_from_name(code);
-
-    gw_error_set(error, number == GW_OK ? GW_E_PROTOCOL : number, "%s",
-                 message ? message : "it failed without a reason given");
-    if (hint)
-        gw_error_hint(error, "%s", hint);
 }
 
 /*

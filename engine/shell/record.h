@@ -56,10 +56,4 @@ json_t *gw_record_to_json(const struct gw_record *r, const char *id, const char 
 /* A Unix time in milliseconds as "2026-01-31T12:00:00Z". A new reference. */
 json_t *gw_iso_time(int64_t wall_ms);
 
-/* {"code", "message", "hint"}. */
-json_t *gw_error_to_json(const struct gw_error *error);
-
-/* From a peer, untrusted; *error always is a failure afterwards. */
-void gw_error_from_json(const json_t *json, struct gw_error *error);
-
 #endif
