@@ -46,6 +46,8 @@ static int before_resume(struct gw_machine *m, const struct gw_event *ev, struct
             fail(m, ev->error, u);
         return 0;
     case GW_EV_CANCEL:
+        if (m->phase == GW_COMMITTING)
+            break;
         m->cancelled = true;
         fail_with(m, GW_E_CANCELLED, "cancelled on the destination",
                   "the guest runs on the source as before", u);
