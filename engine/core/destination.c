@@ -159,15 +159,25 @@ static int committing_event(struct gw_machine *m, const struct gw_event *ev, str
     return before_resume(m, ev, u);
 }
 
+/* A source that went away before it could hear RUNNING comes back for it within its own limit. */
+static void finishing_enter(struct gw_machine *m, struct gw_update *u)
+{
+    (void)u;
+    if (!m->connected)
+        m->deadline_ns = m->now_ns + m->limits.committing_ns;
+}
+
 /* The source clears up behind the guest; its word or its silence both end this. */
 static int finishing_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
 {
     if (is_message(ev, GW_MSG_QUERY)) {
+        m->connected = true;
+        m->deadline_ns = UINT64_MAX;
         send_message(u, GW_MSG_RUNNING);
         return 0;
     }
     if (is_message(ev, GW_MSG_FINISHED) || ev->type == GW_EV_PEER_LOST ||
-        ev->type == GW_EV_QEMU_GONE) {
+        ev->type == GW_EV_QEMU_GONE || ev->type == GW_EV_TICK) {
         go(m, GW_COMPLETED, u);
         disconnect(u);
     }
@@ -208,6 +218,6 @@ const struct phase_ops destination_phases[GW_PHASE_MAX] = {
     [GW_SWITCHOVER] = {NULL, switchover_event, TO(GW_COMMITTING) | TO(GW_FAILING)},
     [GW_COMMITTING] = {committing_enter, committing_event,
                        TO(GW_FINISHING) | TO(GW_FAILING) | TO(GW_FAILED)},
-    [GW_FINISHING] = {NULL, finishing_event, TO(GW_COMPLETED)},
+    [GW_FINISHING] = {finishing_enter, finishing_event, TO(GW_COMPLETED)},
     [GW_FAILING] = {failing_enter, failing_event, TO(GW_FAILED) | TO(GW_CANCELLED)},
 };
