@@ -241,18 +241,18 @@ void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, bool guest_ru
     m->guest_runs = guest_runs;
     m->has_qemu = true;
     m->inspected = true;
+    m->armed = true;
     m->phase = phase;
     m->times.phase_ns[phase] = now_ns;
     m->paused = true;
     if (phase == GW_COMMITTING || phase == GW_FINISHING) {
-        m->deadline_ns = now_ns + m->limits.committing_ns;
+        m->deadline_ns = phase == GW_COMMITTING ? now_ns + m->limits.committing_ns : UINT64_MAX;
         if (phase == GW_COMMITTING)
             begin_op(m, GW_OP_CONNECT, u);
         else
             source_phases[phase].enter(m, u);
         return;
     }
-    m->armed = true;
     m->copying = true;
     m->phase = GW_PREPARING; /* the one phase from which FAILING may be entered in any state */
     fail_with(m, GW_E_STATE, "the source daemon was restarted while the guest was on its way",
