@@ -172,8 +172,19 @@ static void ask_again(struct gw_machine *m, struct gw_update *u)
     m->deadline_ns = m->times.phase_ns[GW_COMMITTING] + m->limits.committing_ns;
     if (m->connected)
         send_message(u, GW_MSG_QUERY);
-    else if (!m->ops)
+    else
         begin_op(m, GW_OP_CONNECT, u);
+}
+
+/* CONNECT is done, maybe after the limit: there is time for one answer. */
+static void reconnected(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    uint64_t end_ns = m->times.phase_ns[GW_COMMITTING] + m->limits.committing_ns,
+             soon_ns = m->now_ns + m->limits.retry_ns;
+
+    m->deadline_ns = ev->error || soon_ns > end_ns ? soon_ns : end_ns;
+    if (!ev->error)
+        send_message(u, GW_MSG_QUERY);
 }
 
 static int committing_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
@@ -181,13 +192,12 @@ static int committing_event(struct gw_machine *m, const struct gw_event *ev, str
     switch (ev->type) {
     case GW_EV_MESSAGE: return committing_message(m, ev, u);
     case GW_EV_PEER_LOST: m->deadline_ns = m->now_ns + m->limits.retry_ns; return 0;
-    case GW_EV_DONE:
-        if (ev->error)
-            m->deadline_ns = m->now_ns + m->limits.retry_ns;
-        else
-            send_message(u, GW_MSG_QUERY);
-        return 0;
+    case GW_EV_DONE: reconnected(m, ev, u); return 0;
     case GW_EV_TICK:
+        if (m->ops) { /* nothing may be under way at the end: CONNECT has a limit of its own */
+            m->deadline_ns = UINT64_MAX;
+            return 0;
+        }
         if (!in_phase_too_long(m, m->limits.committing_ns, m->now_ns)) {
             ask_again(m, u);
             return 0;
