@@ -211,6 +211,8 @@ static void note_facts(struct gw_machine *m, const struct gw_event *ev)
     case GW_EV_PROGRESS: m->progress = ev->progress; break;
     case GW_EV_QEMU_STATUS:
         m->qemu_status = ev->status;
+        if (ev->status == GW_QEMU_PRE_SWITCHOVER && m->role == GW_SOURCE)
+            m->paused = true;
         if (ev->status == GW_QEMU_DEVICE)
             m->times.device_ns = ev->at_ns;
         if (ev->status == GW_QEMU_COMPLETED && m->role == GW_DESTINATION) {
