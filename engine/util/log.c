@@ -40,6 +40,14 @@ bool gw_log_journal_wanted(void)
     return GW_HAVE_SYSTEMD && getenv("JOURNAL_STREAM");
 }
 
+/* What a QEMU or another node said must neither begin a line of its own nor drive the terminal. */
+static void make_one_line(char *text)
+{
+    for (; *text; text++)
+        if (((unsigned char)*text < 0x20 && *text != '\t') || *text == 0x7f)
+            *text = '?';
+}
+
 static void to_stderr(enum gw_log_level level, const char *scope, const char *text)
 {
     struct timespec now;
@@ -64,6 +72,7 @@ void gw_log(const struct gw_log *log, enum gw_log_level level, const char *scope
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    make_one_line(text);
 #if GW_HAVE_SYSTEMD
     if (log->to_journal) {
         sd_journal_send("PRIORITY=%d", (int)level, "GODWIT_ID=%s", scope, "MESSAGE=[%s] %s", scope,

@@ -24,8 +24,8 @@ struct gw_log {
     bool to_journal;         /* otherwise stderr */
 };
 
-/* Writes one line; never fails, never allocates on stderr. log may be NULL: then nothing happens.
- */
+/* Writes one line, cut at 1023 bytes, control characters as '?'; never fails, never allocates on
+ * stderr. log may be NULL: then nothing happens. */
 void gw_log(const struct gw_log *log, enum gw_log_level level, const char *scope, const char *fmt,
             ...) __attribute__((format(printf, 4, 5)));
 
