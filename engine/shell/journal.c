@@ -252,7 +252,7 @@ static int prepare_all(struct gw_journal *j)
 static int open_database(struct gw_journal *j, bool check, int *versionp)
 {
     static const char settings[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
-                                   "PRAGMA foreign_keys = ON; PRAGMA cache_size = -512;";
+                                   "PRAGMA foreign_keys = ON; PRAGMA cache_size = -128;";
     bool sound = true;
     int ignored, rc;
 

@@ -512,10 +512,11 @@ def open_files(pid):
         return 0
 
 
-def resident_kib(pid):
+def resident_kib(pid, which='VmRSS'):
+    """All that is resident; or which='RssAnon': what it allocated, without the code it ran."""
     with open(f'/proc/{pid}/status', encoding='ascii') as source:
         for line in source:
-            if line.startswith('VmRSS:'):
+            if line.startswith(f'{which}:'):
                 return int(line.split()[1])
     return 0
 
