@@ -147,7 +147,7 @@ static int make_tap(const char *name, struct gw_error *e)
     if (fd < 0)
         return -1;
     set_name(&ifr, name);
-    ifr.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL;
+    ifr.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL);
     if (ioctl(fd, TUNSETIFF, &ifr) == 0)
         return gw_steal_fd(&fd);
     if (errno == EBUSY || errno == EINVAL)

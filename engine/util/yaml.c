@@ -288,7 +288,8 @@ struct complaint {
     char where[200];
 };
 
-static void collect(cyaml_log_t level, void *ctx, const char *fmt, va_list args)
+__attribute__((format(printf, 3, 0))) static void collect(cyaml_log_t level, void *ctx,
+                                                          const char *fmt, va_list args)
 {
     struct complaint *c = ctx;
     char line[200];

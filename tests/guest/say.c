@@ -7,7 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static void say(const char *prefix, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static void say(const char *prefix, const char *fmt,
+                                                      va_list args)
 {
     char line[520];
     int at = snprintf(line, sizeof(line), "GUEST %s", prefix);

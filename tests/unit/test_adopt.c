@@ -89,7 +89,7 @@ static const struct {
     {"--nodefaults --m 64 -daemonize -pidfile p -D x -d y -trace z", "-nodefaults -m 64" PC},
     {"-machine q35,accel=kvm,vmport=off", "-machine @MACHINE@,vmport=off" END},
     {"-M pc-i440fx-9.2", "-machine @MACHINE@" END},
-    {"-machine accel=kvm", PC + 1},
+    {"-machine accel=kvm", &PC[1]},
     {"-machine type=q35 -machine vmport=off", "-machine @MACHINE@ -machine vmport=off" END},
     {"-M q35 -accel kvm,kernel-irqchip=split",
      "-machine @MACHINE@ -accel @ACCEL@,kernel-irqchip=split"},

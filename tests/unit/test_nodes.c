@@ -154,8 +154,8 @@ static void one_bad_entry_refuses_the_list(void **state)
         "[{\"name\":\"n3\",\"address\":\"10.0.0.3\",\"port\":-1,\"added_at\":1}]",
         "[{\"name\":\"n3\",\"address\":\"10.0.0.3\",\"port\":1,\"added_at\":-1}]",
         "[{\"name\":\"n3\",\"address\":\"10.0.0.3\",\"port\":1,\"added_at\":9000000000000000}]",
-        "[{\"name\":\"n3\",\"address\":\"10.0.0.3\",\"port\":1,\"added_at\":1,"
-        "\"migration_address\":\"$(x)\"}]",
+        ("[{\"name\":\"n3\",\"address\":\"10.0.0.3\",\"port\":1,\"added_at\":1,"
+         "\"migration_address\":\"$(x)\"}]"),
         "[{\"name\":7,\"address\":\"10.0.0.3\",\"port\":1,\"added_at\":1}]",
     };
     struct gw_nodes *nodes = open_book(*state, "n1");

@@ -60,7 +60,8 @@ int gw_cli_fail(const struct gw_cli *cli, const struct gw_error *e)
     return gw_cli_status_of(e->code);
 }
 
-static void say_formatted(FILE *out, const char *before, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void say_formatted(FILE *out, const char *before,
+                                                                const char *fmt, va_list ap)
 {
     gw_autofree char *raw = NULL;
 
