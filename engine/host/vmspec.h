@@ -27,7 +27,6 @@
 #include "godwit/error.h"
 #include "util/cleanup.h"
 
-#define GW_VM_TEXT_MAX_BYTES   (64u << 10) /* a VM file */
 #define GW_VM_MEMORY_MIN_BYTES (16ull << 20)
 #define GW_VM_MEMORY_MAX_BYTES (16ull << 40)
 #define GW_VM_MAX_CPUS         512u

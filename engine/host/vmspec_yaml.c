@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VM files. Three passes: gw_yamlpos refuses exotic YAML and records where everything stands,
- * libcyaml loads the text by a schema, gw_vm_check_spec() validates the values. Every scalar is
- * loaded as a string: libcyaml's own complaints about numbers would not say what is expected.
+ * VM files. gw_yaml_load() checks and loads the text by a schema, gw_vm_check_spec() validates the
+ * values. Every scalar is loaded as a string: libcyaml's own complaints about numbers would not say
+ * what is expected.
  */
 #include <cyaml/cyaml.h>
 #include <errno.h>
@@ -12,7 +12,8 @@
 
 #include "host/vmspec.h"
 #include "host/vmspec_check.h"
-#include "host/yamlpos.h"
+#include "util/cleanup.h"
+#include "util/yaml.h"
 
 /* What libcyaml fills: the spec, and the scalars that are not strings in it. */
 struct raw {
@@ -78,147 +79,34 @@ static const cyaml_schema_value_t top_value = {
 
 struct yaml_load {
     struct gw_vm_check check;
-    struct gw_yamlpos pos;
-    const char *file;
-    /* what libcyaml logged about its first error */
-    char reason[200];
-    char field[64]; /* the innermost mapping field, or "" */
-    size_t line;    /* of the last token of the innermost level; 0: unknown */
-    size_t column;
-    size_t depth; /* how many levels the backtrace has */
+    const char *text, *file;
+    size_t len;
 };
+
+/* "disks[1].file" to "disks.1.file" */
+static void to_yaml_path(char *path)
+{
+    char *to = path;
+
+    for (; *path; path++)
+        if (*path != ']')
+            *to++ = *path == '[' ? '.' : *path;
+    *to = '\0';
+}
 
 static void locate(struct gw_vm_check *check, const char *path, char *buf, size_t size)
 {
     struct yaml_load *load = gw_container_of(check, struct yaml_load, check);
-    size_t line = gw_yamlpos_line(&load->pos, path);
+    char yaml_path[256];
+    size_t line;
 
+    snprintf(yaml_path, sizeof yaml_path, "%s", path);
+    to_yaml_path(yaml_path);
+    line = gw_yaml_line(load->text, load->len, yaml_path);
     if (line)
         snprintf(buf, size, "%.200s:%zu: ", load->file, line);
     else
         snprintf(buf, size, "%.200s: ", load->file);
-}
-
-/* libcyaml logs the reason, "Backtrace:" and then where it was, innermost first. */
-static void __attribute__((format(printf, 3, 0)))
-take_log(cyaml_log_t level, void *ctx, const char *fmt, va_list args)
-{
-    struct yaml_load *load = ctx;
-    const char *at;
-    char text[256];
-
-    (void)level;
-    vsnprintf(text, sizeof text, fmt, args);
-    text[strcspn(text, "\n")] = '\0';
-    at = strstr(text, "(line: ");
-    load->depth += at != NULL;
-    if (at && load->line == 0)
-        sscanf(at, "(line: %zu, column: %zu)", &load->line, &load->column);
-    if (at && !load->field[0])
-        sscanf(text, " in mapping field '%63[^']'", load->field);
-    if (!at && !load->reason[0] && !strstr(text, "Backtrace"))
-        snprintf(load->reason, sizeof load->reason, "%.190s",
-                 strncmp(text, "Load: ", 6) == 0 ? text + 6 : text);
-}
-
-static const char *in_words(const char *word)
-{
-    if (strncmp(word, "SEQUENCE", 8) == 0)
-        return "a list";
-    if (strncmp(word, "MAPPING", 7) == 0)
-        return "a mapping ('key: value' or {key: value})";
-    return "a single value";
-}
-
-static const cyaml_schema_field_t *fields_at(const char *path)
-{
-    static const struct {
-        const char *prefix;
-        const cyaml_schema_field_t *fields;
-    } inner[] = {{"boot.", boot_fields},
-                 {"disks[", disk_fields},
-                 {"nics[", nic_fields},
-                 {"console.", console_fields}};
-
-    for (unsigned i = 0; i < GW_ARRAY_SIZE(inner); i++)
-        if (strncmp(path, inner[i].prefix, strlen(inner[i].prefix)) == 0)
-            return inner[i].fields;
-    return top_fields;
-}
-
-static size_t min3(size_t a, size_t b, size_t c)
-{
-    size_t least = a < b ? a : b;
-
-    return least < c ? least : c;
-}
-
-/* The number of letters to change, insert or remove. Both words have at most 32. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[34], diagonal, above;
-
-    for (size_t j = 0; j <= strlen(b); j++)
-        row[j] = j;
-    for (size_t i = 0; a[i]; i++) {
-        diagonal = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; b[j]; j++) {
-            above = row[j + 1];
-            row[j + 1] = min3(above + 1, row[j] + 1, diagonal + (a[i] != b[j]));
-            diagonal = above;
-        }
-    }
-    return row[strlen(b)];
-}
-
-static void hint_keys(const char *key, const cyaml_schema_field_t *fields, struct gw_error *e)
-{
-    const char *best = NULL;
-    size_t least = 3;
-    char list[200] = "";
-
-    for (; fields->key; fields++) {
-        if (distance(key, fields->key) < least) {
-            least = distance(key, fields->key);
-            best = fields->key;
-        }
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", *list ? ", " : "",
-                 fields->key);
-    }
-    if (best && least < strlen(best))
-        gw_error_hint(e, "did you mean '%s'?", best);
-    else
-        gw_error_hint(e, "the keys here are: %s", list);
-}
-
-static int unknown_key(struct yaml_load *load, const char *key)
-{
-    const struct gw_yamlpos_entry *entry =
-        gw_yamlpos_after(&load->pos, key, load->depth, load->line, load->column);
-
-    if (!entry)
-        return gw_error_set(load->check.e, GW_E_CONFIG, "%s: unknown key '%s'", load->file, key);
-    gw_error_set(load->check.e, GW_E_CONFIG, "%s:%zu: unknown key '%s'", load->file, entry->line,
-                 key);
-    hint_keys(key, fields_at(entry->path), load->check.e);
-    return -1;
-}
-
-static int explain(struct yaml_load *load, cyaml_err_t err)
-{
-    char want[32], got[32], key[40];
-
-    if (err == CYAML_ERR_OOM)
-        return gw_error_set_sys(load->check.e, ENOMEM, "%s", load->file);
-    if (sscanf(load->reason, "Unexpected key: %39[^\n]", key) == 1)
-        return unknown_key(load, key);
-    if (sscanf(load->reason, "Expecting %31[^,], got event: %31s", want, got) == 2)
-        snprintf(load->reason, sizeof load->reason, "expected %s, found %s", in_words(want),
-                 in_words(got));
-    return gw_error_set(load->check.e, GW_E_CONFIG, "%s:%zu: %s%s%s", load->file,
-                        load->line ? load->line : 1, load->field, load->field[0] ? ": " : "",
-                        load->reason[0] ? load->reason : cyaml_strerror(err));
 }
 
 static int read_cpus(struct yaml_load *load, const char *text, unsigned *cpusp)
@@ -286,7 +174,7 @@ static struct gw_vm_spec *finish(struct yaml_load *load, struct raw *raw)
             rc = gw_vm_check_spec(&load->check, spec);
     } else {
         gw_error_set_sys(load->check.e, ENOMEM, "VM file");
-        cyaml_free(&(cyaml_config_t){.mem_fn = cyaml_mem}, &top_value, raw, 0);
+        gw_yaml_free(&top_value, raw);
         return NULL;
     }
     free(raw->memory);
@@ -300,29 +188,15 @@ int gw_vm_spec_from_yaml(const char *text, size_t len, const char *file, struct 
                          struct gw_error *e)
 {
     struct yaml_load load = {.check = {.locate = locate, .code = GW_E_CONFIG, .e = e},
-                             .file = file};
-    cyaml_config_t config = {.log_fn = take_log,
-                             .log_ctx = &load,
-                             .log_level = CYAML_LOG_ERROR,
-                             .mem_fn = cyaml_mem,
-                             .flags = CYAML_CFG_NO_ALIAS};
-    struct gw_vm_spec *spec = NULL;
-    struct raw *raw = NULL;
-    cyaml_err_t err;
+                             .text = text,
+                             .file = file,
+                             .len = len};
+    struct gw_vm_spec *spec;
+    void *raw;
 
-    if (len > GW_VM_TEXT_MAX_BYTES)
-        return gw_error_set(e, GW_E_CONFIG, "%s: %zu bytes are too many for a VM file (at most %u)",
-                            file, len, GW_VM_TEXT_MAX_BYTES);
-    if (gw_yamlpos_init(&load.pos, text, len, file, e) < 0)
+    if (gw_yaml_load(text, len, file, &top_value, &raw, e) < 0)
         return -1;
-    err = cyaml_load_data((const uint8_t *)text, len, &config, &top_value, (void **)&raw, NULL);
-    if (err != CYAML_OK)
-        explain(&load, err);
-    else if (!raw) /* libcyaml allocates nothing for a mapping without a single key */
-        gw_error_set(e, GW_E_CONFIG, "%s: nothing in here", file);
-    else
-        spec = finish(&load, raw);
-    gw_yamlpos_fini(&load.pos);
+    spec = finish(&load, raw);
     if (!spec)
         return -1;
     *specp = spec;

@@ -18,8 +18,6 @@ struct source {
     const char *file;
     yaml_document_t doc;
     bool has_doc;
-    uint8_t *seen; /* a byte a node: a node met twice was reached through an alias */
-    size_t n_nodes;
     struct gw_error *e;
 };
 
@@ -27,7 +25,6 @@ static void source_fini(struct source *s)
 {
     if (s->has_doc)
         yaml_document_delete(&s->doc);
-    free(s->seen);
 }
 
 /* Text from a file must not be able to drive the terminal that shows it. */
@@ -83,34 +80,97 @@ static size_t problem_line(const yaml_parser_t *parser, const char *text, size_t
     return line;
 }
 
-/* The first document of the text, and that there is exactly one. */
-static int parse(struct source *s, const char *text, size_t len)
+static int complain_of_parser(const struct source *s, const yaml_parser_t *parser, const char *text,
+                              size_t len)
+{
+    if (parser->error == YAML_MEMORY_ERROR)
+        return gw_error_set_sys(s->e, ENOMEM, "read %s", s->file);
+    return complain(s->e, s->file, problem_line(parser, text, len), "%s",
+                    parser->problem ? parser->problem : "not YAML");
+}
+
+/* What a configuration does not need and an attacker would like. */
+struct exotics {
+    unsigned depth, n_docs;
+};
+
+static const char *exotic(struct exotics *x, const yaml_event_t *event)
+{
+    static const char anchors[] = "anchors (&name) are not supported",
+                      tags[] = "tags (!name) are not supported";
+
+    switch (event->type) {
+    case YAML_DOCUMENT_START_EVENT:
+        return x->n_docs++ ? "a second document begins: one file, one document" : NULL;
+    case YAML_ALIAS_EVENT: return "aliases (*name) are not supported";
+    case YAML_SCALAR_EVENT:
+        return event->data.scalar.anchor ? anchors : event->data.scalar.tag ? tags : NULL;
+    case YAML_SEQUENCE_START_EVENT:
+    case YAML_MAPPING_START_EVENT:
+        if (++x->depth > GW_YAML_MAX_DEPTH)
+            return "nested too deep";
+        if (event->type == YAML_SEQUENCE_START_EVENT)
+            return event->data.sequence_start.anchor ? anchors
+                   : event->data.sequence_start.tag  ? tags
+                                                     : NULL;
+        return event->data.mapping_start.anchor ? anchors
+               : event->data.mapping_start.tag  ? tags
+                                                : NULL;
+    case YAML_SEQUENCE_END_EVENT:
+    case YAML_MAPPING_END_EVENT: x->depth--; return NULL;
+    default: return NULL;
+    }
+}
+
+/* Goes through the whole text before anything is built of it. */
+static int refuse_exotics(struct source *s, yaml_parser_t *parser, const char *text, size_t len)
+{
+    struct exotics exotics = {0};
+    yaml_event_t event;
+    bool end = false;
+
+    while (!end) {
+        const char *why;
+        size_t line;
+
+        if (!yaml_parser_parse(parser, &event))
+            return complain_of_parser(s, parser, text, len);
+        why = exotic(&exotics, &event);
+        line = event.start_mark.line + 1;
+        end = event.type == YAML_STREAM_END_EVENT;
+        yaml_event_delete(&event);
+        if (why)
+            return complain(s->e, s->file, line, "%s", why);
+    }
+    return 0;
+}
+
+static int with_parser(struct source *s, const char *text, size_t len,
+                       int (*use)(struct source *, yaml_parser_t *, const char *, size_t))
 {
     yaml_parser_t parser;
-    yaml_document_t second;
-    bool ok, more = false;
+    int rc;
 
     if (!yaml_parser_initialize(&parser))
         return gw_error_set_sys(s->e, ENOMEM, "read %s", s->file);
+    yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
-    ok = s->has_doc = yaml_parser_load(&parser, &s->doc);
-    if (ok && (ok = yaml_parser_load(&parser, &second))) {
-        more = yaml_document_get_root_node(&second) != NULL;
-        yaml_document_delete(&second);
-    }
-    if (!ok)
-        complain(s->e, s->file, problem_line(&parser, text, len), "%s",
-                 parser.problem ? parser.problem : "not enough memory");
+    rc = use(s, &parser, text, len);
     yaml_parser_delete(&parser);
-    if (!ok)
+    return rc;
+}
+
+static int build(struct source *s, yaml_parser_t *parser, const char *text, size_t len)
+{
+    s->has_doc = yaml_parser_load(parser, &s->doc);
+    return s->has_doc ? 0 : complain_of_parser(s, parser, text, len);
+}
+
+static int parse(struct source *s, const char *text, size_t len)
+{
+    if (with_parser(s, text, len, refuse_exotics) < 0 || with_parser(s, text, len, build) < 0)
         return -1;
-    if (more)
-        return complain(s->e, s->file, 0, "holds more than one document ('---')");
-    if (!yaml_document_get_root_node(&s->doc))
-        return complain(s->e, s->file, 0, "is empty");
-    s->n_nodes = (size_t)(s->doc.nodes.top - s->doc.nodes.start);
-    s->seen = calloc(s->n_nodes + 1, 1);
-    return s->seen ? 0 : gw_error_set_sys(s->e, ENOMEM, "read %s", s->file);
+    return yaml_document_get_root_node(&s->doc) ? 0 : complain(s->e, s->file, 0, "is empty");
 }
 
 /* "0", "-12", "0x1f": what everybody reads as the same number. */
@@ -172,11 +232,48 @@ static int check_scalar(struct source *s, const yaml_node_t *node,
     return 0;
 }
 
+static const char *kind_name(yaml_node_type_t type)
+{
+    switch (type) {
+    case YAML_SEQUENCE_NODE: return "a list";
+    case YAML_MAPPING_NODE: return "a mapping ('key: value' or {key: value})";
+    default: return "a single value";
+    }
+}
+
+/* What the schema asks for; YAML_NO_NODE where it may be of several kinds. */
+static yaml_node_type_t wanted_kind(const struct cyaml_schema_value *schema)
+{
+    switch (schema->type) {
+    case CYAML_INT:
+    case CYAML_UINT:
+    case CYAML_BOOL:
+    case CYAML_ENUM:
+    case CYAML_FLOAT:
+    case CYAML_STRING: return YAML_SCALAR_NODE;
+    case CYAML_MAPPING: return YAML_MAPPING_NODE;
+    case CYAML_SEQUENCE:
+    case CYAML_SEQUENCE_FIXED: return YAML_SEQUENCE_NODE;
+    default: return YAML_NO_NODE;
+    }
+}
+
+static int check_kind(struct source *s, const yaml_node_t *node,
+                      const struct cyaml_schema_value *schema, const char *key)
+{
+    yaml_node_type_t wanted = schema ? wanted_kind(schema) : YAML_NO_NODE;
+
+    if (wanted == YAML_NO_NODE || wanted == node->type)
+        return 0;
+    return complain(s->e, s->file, line_of(node), "%s: expected %s, found %s", key,
+                    kind_name(wanted), kind_name(node->type));
+}
+
 static int check(struct source *s, int index, const struct cyaml_schema_value *schema,
-                 const char *key, unsigned depth);
+                 const char *key);
 
 static int check_sequence(struct source *s, const yaml_node_t *node,
-                          const struct cyaml_schema_value *schema, const char *key, unsigned depth)
+                          const struct cyaml_schema_value *schema, const char *key)
 {
     const struct cyaml_schema_value *entry = NULL;
 
@@ -184,7 +281,7 @@ static int check_sequence(struct source *s, const yaml_node_t *node,
         entry = schema->sequence.entry;
     for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top;
          i++)
-        if (check(s, *i, entry, key, depth + 1) < 0)
+        if (check(s, *i, entry, key) < 0)
             return -1;
     return 0;
 }
@@ -198,16 +295,57 @@ static const struct cyaml_schema_field *field_named(const struct cyaml_schema_fi
     return NULL;
 }
 
+#define KEY_MAX 32 /* bytes of a key that anybody could mean */
+
+static size_t min3(size_t a, size_t b, size_t c)
+{
+    size_t least = a < b ? a : b;
+
+    return least < c ? least : c;
+}
+
+/* The number of letters to change, insert or remove; KEY_MAX where a word is longer than that. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[KEY_MAX + 1], diagonal, above;
+
+    if (strlen(a) > KEY_MAX || strlen(b) > KEY_MAX)
+        return KEY_MAX;
+    for (size_t j = 0; j <= strlen(b); j++)
+        row[j] = j;
+    for (size_t i = 0; a[i]; i++) {
+        diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; b[j]; j++) {
+            above = row[j + 1];
+            row[j + 1] = min3(above + 1, row[j] + 1, diagonal + (a[i] != b[j]));
+            diagonal = above;
+        }
+    }
+    return row[strlen(b)];
+}
+
 static int unknown_key(struct source *s, const yaml_node_t *key,
                        const struct cyaml_schema_field *fields)
 {
+    const char *meant = NULL;
     char names[200] = "";
-    size_t used = 0;
+    size_t used = 0, least = 3;
 
     complain(s->e, s->file, line_of(key), "unknown key '%.60s'", text_of(key));
-    for (const struct cyaml_schema_field *f = fields; f->key && used < sizeof names; f++)
-        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", f == fields ? "" : ", ",
-                                 f->key);
+    for (const struct cyaml_schema_field *f = fields; f->key; f++) {
+        size_t far = distance(text_of(key), f->key);
+
+        if (far < least && far < strlen(f->key)) {
+            least = far;
+            meant = f->key;
+        }
+        if (used < sizeof names)
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+                                     f == fields ? "" : ", ", f->key);
+    }
+    if (meant)
+        return gw_error_hint(s->e, "did you mean '%s'?", meant);
     return gw_error_hint(s->e, "known keys: %s", names);
 }
 
@@ -226,24 +364,24 @@ static const yaml_node_pair_t *pair_named(struct source *s, const yaml_node_t *m
 }
 
 static int check_pair(struct source *s, const yaml_node_t *mapping, const yaml_node_pair_t *pair,
-                      const struct cyaml_schema_field *fields, unsigned depth)
+                      const struct cyaml_schema_field *fields)
 {
     const yaml_node_t *key = yaml_document_get_node(&s->doc, pair->key);
     const struct cyaml_schema_field *field = NULL;
 
     if (key->type != YAML_SCALAR_NODE)
         return complain(s->e, s->file, line_of(key), "a key must be a plain word");
-    if (check(s, pair->key, NULL, "a key", depth + 1) < 0)
+    if (check(s, pair->key, NULL, "a key") < 0)
         return -1;
     if (pair_named(s, mapping, text_of(key)) != pair)
         return complain(s->e, s->file, line_of(key), "key '%.60s' is given twice", text_of(key));
     if (fields && !(field = field_named(fields, text_of(key))))
         return unknown_key(s, key, fields);
-    return check(s, pair->value, field ? &field->value : NULL, text_of(key), depth + 1);
+    return check(s, pair->value, field ? &field->value : NULL, text_of(key));
 }
 
 static int check_mapping(struct source *s, const yaml_node_t *node,
-                         const struct cyaml_schema_value *schema, unsigned depth)
+                         const struct cyaml_schema_value *schema)
 {
     const struct cyaml_schema_field *fields = NULL;
 
@@ -254,7 +392,7 @@ static int check_mapping(struct source *s, const yaml_node_t *node,
         return complain(s->e, s->file, line_of(node), "more than 256 keys in one place");
     for (const yaml_node_pair_t *p = node->data.mapping.pairs.start;
          p < node->data.mapping.pairs.top; p++)
-        if (check_pair(s, node, p, fields, depth) < 0)
+        if (check_pair(s, node, p, fields) < 0)
             return -1;
     for (; fields && fields->key; fields++)
         if (!(fields->value.flags & CYAML_FLAG_OPTIONAL) && !pair_named(s, node, fields->key))
@@ -264,19 +402,16 @@ static int check_mapping(struct source *s, const yaml_node_t *node,
 
 /* One value and what is inside it. schema is NULL below a value of a type the schema has not. */
 static int check(struct source *s, int index, const struct cyaml_schema_value *schema,
-                 const char *key, unsigned depth)
+                 const char *key)
 {
     const yaml_node_t *node = yaml_document_get_node(&s->doc, index);
 
-    if (s->seen[index]++)
-        return complain(s->e, s->file, line_of(node), "aliases ('*name') are not supported");
-    if (depth > GW_YAML_MAX_DEPTH)
-        return complain(s->e, s->file, line_of(node), "nested more than %d deep",
-                        GW_YAML_MAX_DEPTH);
+    if (check_kind(s, node, schema, key) < 0)
+        return -1;
     switch (node->type) {
     case YAML_SCALAR_NODE: return check_scalar(s, node, schema, key);
-    case YAML_SEQUENCE_NODE: return check_sequence(s, node, schema, key, depth);
-    case YAML_MAPPING_NODE: return check_mapping(s, node, schema, depth);
+    case YAML_SEQUENCE_NODE: return check_sequence(s, node, schema, key);
+    case YAML_MAPPING_NODE: return check_mapping(s, node, schema);
     case YAML_NO_NODE: break;
     }
     return 0;
@@ -350,7 +485,7 @@ int gw_yaml_load(const char *text, size_t len, const char *file, const cyaml_sch
         return complain(e, file, 0, "is larger than %d KiB", GW_YAML_MAX_BYTES / 1024);
     if (parse(&s, text, len) < 0)
         return -1;
-    if (check(&s, 1, schema, "the file", 0) < 0)
+    if (check(&s, 1, schema, "the file") < 0)
         return -1;
     return map(text, len, file, schema, outp, e);
 }
@@ -416,10 +551,12 @@ static const yaml_node_t *child(struct source *s, const yaml_node_t *node, const
     return yaml_document_get_node(&s->doc, node->data.sequence.items.start[index]);
 }
 
-static size_t line_at(const char *text, size_t len, const char *path)
+/* around: the line of the last thing on the way to path, if path itself is not there. */
+static size_t line_at(const char *text, size_t len, const char *path, bool around)
 {
     GW_CLEANUP(source_fini) struct source s = {.file = ""};
     const yaml_node_t *node;
+    size_t line = 0;
 
     if (parse(&s, text, len) < 0)
         return 0;
@@ -429,8 +566,14 @@ static size_t line_at(const char *text, size_t len, const char *path)
 
         node = child(&s, node, path, n);
         path += n + (path[n] == '.');
+        line = node ? line_of(node) : around ? line : 0;
     }
-    return node ? line_of(node) : 0;
+    return line;
+}
+
+size_t gw_yaml_line(const char *text, size_t len, const char *path)
+{
+    return line_at(text, len, path, true);
 }
 
 int gw_yaml_reject(struct gw_error *e, const char *text, size_t len, const char *file,
@@ -442,5 +585,5 @@ int gw_yaml_reject(struct gw_error *e, const char *text, size_t len, const char 
     va_start(ap, fmt);
     vsnprintf(reason, sizeof reason, fmt, ap);
     va_end(ap);
-    return complain(e, file, line_at(text, len, path), "%s: %s", path, reason);
+    return complain(e, file, line_at(text, len, path, false), "%s: %s", path, reason);
 }

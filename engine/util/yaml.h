@@ -7,8 +7,8 @@
  * a second "---") and often a line off (an unknown key is reported at the value before it).
  *
  * What is refused here, whatever the schema says: more than GW_YAML_MAX_BYTES of text, nesting
- * beyond GW_YAML_MAX_DEPTH, aliases, NUL bytes, more than one document, no document, unknown keys,
- * a key given twice.
+ * beyond GW_YAML_MAX_DEPTH, anchors and aliases, tags, NUL bytes, more than one document, no
+ * document, unknown keys, a key given twice.
  */
 #ifndef GW_UTIL_YAML_H
 #define GW_UTIL_YAML_H
@@ -25,8 +25,8 @@
  * Loads len bytes of text as the one value that schema describes; its top level is a
  * CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, …). On success *outp is the struct, for gw_yaml_free()
  * (or field by field: every string in it is a malloc()ed block of its own). On failure *outp is
- * NULL and *e is GW_E_CONFIG, "FILE:LINE: reason", the hint naming the known keys where one was
- * unknown. file only appears in messages. Returns 0 or -1.
+ * NULL and *e is GW_E_CONFIG, "FILE:LINE: reason", the hint naming the key that was
+ * meant, or the known ones, where one was unknown. file only appears in messages. Returns 0 or -1.
  *
  * Booleans are true/false, yes/no, on/off. Numbers are decimal or 0x… and nothing may follow them.
  */
@@ -51,5 +51,9 @@ int gw_yaml_read_file(const char *file, char **textp, size_t *lenp, struct gw_er
  */
 int gw_yaml_reject(struct gw_error *e, const char *text, size_t len, const char *file,
                    const char *path, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+
+/* For messages of the caller's own: the line of the value at path (as above), or of the nearest
+ * thing around it; 0 where nothing of path is there. */
+size_t gw_yaml_line(const char *text, size_t len, const char *path);
 
 #endif

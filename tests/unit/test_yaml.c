@@ -117,28 +117,39 @@ static void bad_text_is_named_by_line(void **state)
         {"name: x\nport: 12 x\n", "t.yaml:2: port: '12 x' is not a number"},
         {"name: x\nport: 010\n", "t.yaml:2: port: '010' is not a number"},
         {"name: x\nport:\n", "t.yaml:2: port: '' is not a number"},
-        {"name: x\nport: [1]\n", "t.yaml:2: port: Expecting UINT, got event: SEQUENCE_START"},
+        {"name: x\nport: [1]\n", "t.yaml:2: port: expected a single value, found a list"},
         {"name: x\nmode: warp\n", "t.yaml:2: mode: 'warp' is not one of slow, fast"},
         {"name: x\non: maybe\n", "t.yaml:2: on: 'maybe' is neither true nor false"},
         {"name: ''\n", "t.yaml:1: name: STRING length < 1: "},
         {"name: aaaaaaaaaabbbbbbbbbbc\n",
          "t.yaml:1: name: STRING length > 20: aaaaaaaaaabbbbbbbbbbc"},
         {"name: x\nparts: [{file: a}, {file: a}, {file: a}, {file: a}]\n", "t.yaml:2: "},
-        {"name: x\nparts: &p [{file: a}]\non: *p\n", "t.yaml:2: aliases"},
-        {"name: x\nparts: &p [*p]\n", "t.yaml:2: aliases"},
+        {"name: x\nparts: &p [{file: a}]\non: *p\n", "t.yaml:2: anchors (&name) are not supported"},
+        {"name: x\nparts: &p [*p]\n", "t.yaml:2: anchors (&name) are not supported"},
         {"name: \"a\\0b\"\n", "t.yaml:1: name: holds a NUL byte"},
         {"\"na\\0me\": b\n", "t.yaml:1: a key: holds a NUL byte"},
         {"name: x\n? [a]\n: b\n", "t.yaml:2: a key must be a plain word"},
         {"name: x\n\tport: 1\n", "t.yaml:2: found a tab"},
         {"name: x\nport: 1\nparts: [\n", "t.yaml:4: did not find expected node content"},
         {"name: x\n\nport: \xff\n", "t.yaml:3: invalid leading UTF-8 octet"},
-        {"name: x\n---\nname: y\n", "t.yaml: holds more than one document"},
+        {"name: x\non: *p\n", "t.yaml:2: aliases (*name) are not supported"},
+        {"name: &p x\n", "t.yaml:1: anchors (&name) are not supported"},
+        {"name: x\nport: !!int 3\n", "t.yaml:2: tags (!name) are not supported"},
+        {"name: x\nparts: !p []\n", "t.yaml:2: tags (!name) are not supported"},
+        {"!t {name: x}\n", "t.yaml:1: tags (!name) are not supported"},
+        {"name: x\nparts: a\n", "t.yaml:2: parts: expected a list, found a single value"},
+        {"name: x\nparts: [a]\n",
+         "t.yaml:2: parts: expected a mapping ('key: value' or {key: value}), "
+         "found a single value"},
+        {"name: {a: b}\n", "t.yaml:1: name: expected a single value, found a mapping"},
+        {"name: x\n---\nname: y\n", "t.yaml:2: a second document begins: one file, one document"},
         {"", "t.yaml: is empty"},
         {"# nothing\n", "t.yaml: is empty"},
-        {"- a\n", "t.yaml: Expecting MAPPING"},
-        {"plain", "t.yaml: Expecting MAPPING"},
+        {"- a\n",
+         "t.yaml:1: the file: expected a mapping ('key: value' or {key: value}), found a list"},
+        {"plain", "t.yaml:1: the file: expected a mapping"},
         {"name: x\n\"\\e[31mred\": 1\n", "t.yaml:2: unknown key '?[31mred'"},
-        {"name: [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]\n", "t.yaml:1: nested more than 16 deep"},
+        {"name: [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]\n", "t.yaml:1: nested too deep"},
     };
 
     (void)state;
@@ -154,15 +165,56 @@ static void bad_text_is_named_by_line(void **state)
     }
 }
 
-static void unknown_keys_name_the_known_ones(void **state)
+static void unknown_keys_are_guessed_at(void **state)
 {
-    const char *text = "name: x\nbogus: 1\n";
-    struct gw_error e;
-    struct thing *t;
+    static const struct {
+        const char *key, *hint;
+    } rows[] = {
+        {"bogus", "known keys: name, port, offset, mode, on, parts"},
+        {"prot", "did you mean 'port'?"},
+        {"part", "did you mean 'port'?"}, /* as near as 'parts', and before it */
+        {"offsett", "did you mean 'offset'?"},
+        {"Mode", "did you mean 'mode'?"},
+        {"zz",
+         "known keys: name, port, offset, mode, on, parts"}, /* not 'on': nothing would remain */
+        {"aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggghhhhhhhhhh",
+         "known keys: name, port, offset, mode, on, parts"},
+    };
 
     (void)state;
-    load(text, strlen(text), &t, &e);
-    assert_string_equal(e.hint, "known keys: name, port, offset, mode, on, parts");
+    for (size_t i = 0; i < GW_ARRAY_SIZE(rows); i++) {
+        char text[200];
+        struct gw_error e;
+        struct thing *t;
+
+        snprintf(text, sizeof text, "name: x\n%s: 1\n", rows[i].key);
+        assert_int_equal(load(text, strlen(text), &t, &e), -1);
+        assert_string_equal(e.hint, rows[i].hint);
+    }
+}
+
+static void lines_are_found(void **state)
+{
+    static const struct {
+        const char *path;
+        size_t line;
+    } rows[] = {{"name", 1},
+                {"parts", 3},
+                {"parts.1", 4},
+                {"parts.1.file", 4},
+                {"parts.1.name", 4},
+                {"parts.2.file", 3},
+                {"name.3", 1},
+                {"never", 0},
+                {"", 0},
+                {".", 0},
+                {"parts.-1", 3}};
+    const char *text = "name: x\nparts:\n  - file: a\n  - file: b\n";
+
+    (void)state;
+    for (size_t i = 0; i < GW_ARRAY_SIZE(rows); i++)
+        assert_int_equal(gw_yaml_line(text, strlen(text), rows[i].path), rows[i].line);
+    assert_int_equal(gw_yaml_line("a: [", 4, "a"), 0);
 }
 
 static void size_is_bounded(void **state)
@@ -216,7 +268,8 @@ int main(void)
         cmocka_unit_test(good_text_is_mapped),
         cmocka_unit_test(booleans_mean_what_they_say),
         cmocka_unit_test(bad_text_is_named_by_line),
-        cmocka_unit_test(unknown_keys_name_the_known_ones),
+        cmocka_unit_test(unknown_keys_are_guessed_at),
+        cmocka_unit_test(lines_are_found),
         cmocka_unit_test(size_is_bounded),
         cmocka_unit_test(callers_complain_with_lines_too),
         cmocka_unit_test(files_are_read_whole_or_not_at_all),
