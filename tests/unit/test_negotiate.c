@@ -452,6 +452,24 @@ static void endless_offers_are_refused(void **state)
     }
 }
 
+/* Each capability that a migration may have switched on is switched off. */
+static void defaults_undo_all_of_it(void **state)
+{
+    json_t *off = gw_native_default_capabilities(), *defaults = gw_native_default_parameters();
+    struct gw_native_terms terms = {.capabilities = off, .parameters = defaults};
+
+    (void)state;
+    for (const char *w = REQUIRED OPTIONAL; *w; w += strcspn(w, " ") + 1) {
+        char name[64];
+
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(w, " "), w);
+        assert_int_equal(state_of(&terms, name), 0);
+    }
+    assert_int_equal(number(&terms, "max-bandwidth"), 128 << 20);
+    assert_int_equal(number(&terms, "downtime-limit"), 300);
+    gw_native_terms_fini(&terms);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -465,6 +483,7 @@ int main(void)
         cmocka_unit_test(malformed_replies_are_refused),
         cmocka_unit_test(odd_entries_are_passed_over),
         cmocka_unit_test(endless_offers_are_refused),
+        cmocka_unit_test(defaults_undo_all_of_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
