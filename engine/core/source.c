@@ -266,8 +266,11 @@ static int failing_event(struct gw_machine *m, const struct gw_event *ev, struct
 {
     switch (ev->type) {
     case GW_EV_DONE:
-        if (ev->done.op == GW_OP_STOP_COPY)
+        if (ev->done.op == GW_OP_STOP_COPY) {
             m->copying = false;
+            if (ev->error) /* a QEMU that has not settled must not be given other settings */
+                m->armed = false;
+        }
         if (ev->done.op == GW_OP_DISARM)
             m->armed = false;
         if (ev->done.op == GW_OP_RESUME) {

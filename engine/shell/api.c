@@ -499,6 +499,19 @@ static int collect_migration(struct gw_journal_on_migration *visit,
     return json_array_append_new(c->list, row_to_json(c->daemon, row));
 }
 
+/* In a list a migration is a line: what is long stands in its own resource. */
+static int collect_summary(struct gw_journal_on_migration *visit,
+                           const struct gw_journal_migration *row)
+{
+    static const char *const details[] = {"rounds", "phases", "decisions", "warnings"};
+    struct collect *c = gw_container_of(visit, struct collect, on_migration);
+    json_t *json = row_to_json(c->daemon, row);
+
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(details); i++)
+        json_object_del(json, details[i]);
+    return json_array_append_new(c->list, json);
+}
+
 static int collect_note(struct gw_journal_on_note *visit, const struct gw_journal_note *note)
 {
     struct collect *c = gw_container_of(visit, struct collect, on_note);
@@ -541,6 +554,7 @@ static void migrations_list(struct gw_http_api *api, struct gw_http_request *req
     struct collect c = collect_for(d);
     struct gw_error error;
 
+    c.on_migration.fn = collect_summary;
     reply_list(request,
                gw_journal_migration_list(d->journal, HISTORY_SHOWN, &c.on_migration, &error), &c,
                &error);

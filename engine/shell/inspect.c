@@ -142,6 +142,20 @@ static void add_qemu(json_t *facts, const struct gw_vm *vm, const json_t *replie
     json_object_set_new(facts, "accels", json_pack("[s]", gw_accel_name(vm->accel)));
 }
 
+bool gw_inspect_has_channels(const json_t *yank)
+{
+    json_t *instance;
+    size_t i;
+
+    json_array_foreach (yank, i, instance) {
+        const char *type = json_string_value(json_object_get(instance, "type"));
+
+        if (type && strcmp(type, "migration") == 0)
+            return true;
+    }
+    return false;
+}
+
 /* What only the node that has the guest can say. */
 static void add_guest(json_t *facts, const struct gw_vm *vm, const json_t *replies)
 {
@@ -172,6 +186,15 @@ static void answered(struct gw_qmp_batch *batch, json_t *replies, const struct g
         inspect->done(inspect, NULL, error);
         return;
     }
+    if (!vm->incoming && gw_inspect_has_channels(json_object_get(replies, "yank"))) {
+        gw_error_set(&why, GW_E_BUSY,
+                     "QEMU of %s is in a migration that Godwit did not start, or "
+                     "has not cleaned up the last one",
+                     vm->spec->name);
+        gw_error_hint(&why, "wait for it to end; `query-migrate` on its QMP socket tells more");
+        inspect->done(inspect, NULL, &why);
+        return;
+    }
     facts = node_facts(vm->daemon, vm->spec, vm, &why);
     if (!facts) {
         inspect->done(inspect, NULL, &why);
@@ -198,6 +221,7 @@ void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
     gw_qmp_batch_add(b, vm->qmp, "capabilities", false, "query-migrate-capabilities", NULL);
     gw_qmp_batch_add(b, vm->qmp, "parameters", false, "query-migrate-parameters", NULL);
     gw_qmp_batch_add(b, vm->qmp, "machines", false, "query-machines", NULL);
+    gw_qmp_batch_add(b, vm->qmp, "yank", true, "query-yank", NULL);
     gw_qmp_batch_add(b, vm->qmp, "cpu", true, "query-cpu-model-expansion",
                      json_pack("{s:s, s:o}", "type", "full", "model", cpu_model(vm->spec->cpu)));
     gw_qmp_batch_end(b);

@@ -9,6 +9,7 @@
 #ifndef GW_SHELL_INSPECT_H
 #define GW_SHELL_INSPECT_H
 
+#include <stdbool.h>
 #include <jansson.h>
 
 #include "godwit/error.h"
@@ -31,6 +32,9 @@ void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
 
 /* Forgets what is under way. Idempotent. */
 void gw_inspect_fini(struct gw_inspect *inspect);
+
+/* Whether a reply to query-yank says that QEMU has connections of a migration. */
+bool gw_inspect_has_channels(const json_t *yank);
 
 /*
  * A destination's facts before it has a QEMU: what this node alone can say, with the version of the

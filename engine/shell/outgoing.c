@@ -31,7 +31,7 @@ struct outgoing {
     char uri[320];      /* where the destination's QEMU listens */
     struct gw_peer_conn *connecting;
     struct gw_peer_handler connect_handler;
-    struct gw_qmp_batch batch;  /* ARM or DISARM */
+    struct gw_qmp_batch batch;  /* ARM, DISARM, STOP_COPY */
     struct gw_qmp_call op_call; /* START, SWITCH, RESUME, STOP_COPY */
     enum gw_op op;              /* what op_call is for */
     struct gw_qmp_call progress_call, yank_call;
@@ -199,8 +199,11 @@ static void op_switch(struct outgoing *o)
 }
 
 /*
- * STOP_COPY. migrate_cancel only begins to cancel; QEMU has settled when its status is a final one,
- * which is seen by asking: in the states that matter QEMU emits no further event.
+ * STOP_COPY. migrate_cancel only begins to cancel. QEMU has settled when its status is a final one
+ * and it has taken its channels apart, which is when its yank instance is gone. Both are seen by
+ * asking: there is no event for the second. It matters: a QEMU that has failed, but not cleaned up
+ * yet, takes new capabilities, and then leaves the multifd channels of the old ones behind and
+ * aborts, guest and all (seen with 10.0.2: "yank_unregister_instance: Assertion").
  *
  * Over a dead link QEMU does not settle by itself: migrate_cancel shuts down its main connection
  * only, and a multifd channel stays in send() until TCP gives up after minutes. `yank` shuts down
@@ -208,9 +211,9 @@ static void op_switch(struct outgoing *o)
  */
 static void ask_whether_settled(struct outgoing *o);
 
-static bool is_settled(json_t *reply)
+static bool is_final(const json_t *migrate)
 {
-    const char *status = json_string_value(json_object_get(reply, "status"));
+    const char *status = json_string_value(json_object_get(migrate, "status"));
 
     switch (status ? gw_qemu_status_from_name(status) : GW_QEMU_NONE) {
     case GW_QEMU_NONE:
@@ -241,14 +244,16 @@ static void yank(struct outgoing *o)
                         COMMAND_TIMEOUT_NS);
 }
 
-static void settle_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+static void settle_answered(struct gw_qmp_batch *batch, json_t *replies,
+                            const struct gw_error *error)
 {
-    struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
+    struct outgoing *o = gw_container_of(batch, struct outgoing, batch);
     uint64_t waited_ns = gw_clock_ns() - o->stop_ns;
     struct timeval soon = {.tv_usec = 5000};
     struct gw_error late;
 
-    if (error || is_settled(reply)) {
+    if (error || (is_final(json_object_get(replies, "migrate")) &&
+                  !gw_inspect_has_channels(json_object_get(replies, "yank")))) {
         done(o, GW_OP_STOP_COPY, error);
     } else if (waited_ns > SETTLE_LIMIT_NS) {
         gw_error_set(&late, GW_E_TIMEOUT, "QEMU has not stopped its migration in %u s",
@@ -275,8 +280,11 @@ static void settle_timer_came(evutil_socket_t fd, short what, void *arg)
 
 static void ask_whether_settled(struct outgoing *o)
 {
-    o->op_call.done = settle_answered;
-    gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, "query-migrate", NULL, COMMAND_TIMEOUT_NS);
+    gw_qmp_batch_fini(&o->batch);
+    gw_qmp_batch_init(&o->batch, settle_answered);
+    gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "migrate", false, "query-migrate", NULL);
+    gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "yank", false, "query-yank", NULL);
+    gw_qmp_batch_end(&o->batch);
 }
 
 static void cancel_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)

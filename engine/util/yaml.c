@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -73,8 +74,16 @@ static size_t problem_line(const yaml_parser_t *parser, const char *text, size_t
 {
     size_t line = 1;
 
-    if (parser->error != YAML_READER_ERROR)
-        return parser->problem_mark.line + 1;
+    /* what is missing at the end is missing on the last line that says something */
+    while (len > 0 && isspace((unsigned char)text[len - 1]))
+        len--;
+    if (parser->error != YAML_READER_ERROR) {
+        size_t last = 1;
+
+        for (size_t i = 0; i < len; i++)
+            last += text[i] == '\n';
+        return parser->problem_mark.line < last ? parser->problem_mark.line + 1 : last;
+    }
     for (size_t i = 0; i < len && i < parser->problem_offset; i++)
         line += text[i] == '\n';
     return line;
