@@ -248,8 +248,8 @@ static void undo(struct gw_machine *m, struct gw_update *u)
     } else if (m->engaged && m->connected && !m->peer_undone) {
         return; /* ABORTED, PEER_LOST or the deadline */
     } else if (!m->has_qemu) {
-        strand(m, "the guest's QEMU on the source ended during the migration",
-               "start the guest again: `godwit vm start`", u);
+        strand(m, "the guest's QEMU on the source ended, or does not answer any more",
+               "see `godwit vm list`: if it has ended, start the guest again", u);
     } else {
         end_failed(m, u);
     }
@@ -278,7 +278,7 @@ static int failing_event(struct gw_machine *m, const struct gw_event *ev, struct
             if (ev->error && m->has_qemu) {
                 keep_error(m, ev->error);
                 strand(m, "the guest is paused on the source and cannot be resumed",
-                       "see `godwit log`; `cont` on its QMP socket lets it run", u);
+                       "see `godwit log`, and try `godwit vm resume`", u);
                 return 0;
             }
         }

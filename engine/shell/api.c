@@ -17,9 +17,10 @@
 #include "shell/outgoing.h"
 #include "util/cleanup.h"
 
-#define HISTORY_SHOWN 100
-#define TTL_DEFAULT_S 900
-#define TTL_MAX_S     (7 * 24 * 3600)
+#define RESUME_TIMEOUT_NS UINT64_C(10000000000)
+#define HISTORY_SHOWN     100
+#define TTL_DEFAULT_S     900
+#define TTL_MAX_S         (7 * 24 * 3600)
 
 static struct gw_daemon *daemon_of(struct gw_http_api *api)
 {
@@ -191,17 +192,56 @@ static void vms_stop(struct gw_http_api *api, struct gw_http_request *request)
     if (vm->migration[0]) {
         refuse(request, GW_E_BUSY, "the VM is being moved",
                "`godwit status` shows by what; cancel that first");
-    } else if (vm->state == GW_VM_STARTING || (vm->state == GW_VM_ENDING && !force) ||
-               vm->end_call) {
+    } else if (vm->state == GW_VM_STARTING || vm->state == GW_VM_ENDING || vm->watcher) {
         refuse(request, GW_E_STATE, "the VM is on its way up or down",
-               "wait for it, or use `godwit vm stop --force`");
+               "wait some seconds and look at `godwit vm list`");
+    } else if (!force && !gw_vm_can_talk(vm)) {
+        refuse(request, GW_E_STATE, "QEMU of this VM does not answer on QMP",
+               "`godwit vm stop --force` kills it");
     } else if (force) {
-        gw_vm_end(vm, true, reply_later(request, 204));
+        gw_vm_end(vm, reply_later(request, 204));
     } else {
-        gw_vm_end(vm, false, NULL);
-        gw_http_reply(request, 202,
-                      json_pack("{s:s, s:s}", "name", vm->spec->name, "state", "ending"));
+        gw_vm_power_down(vm);
+        gw_http_reply(request, 202, gw_vm_to_json(vm));
     }
+}
+
+struct resume_request {
+    struct gw_qmp_call call;
+    struct gw_http_request *request;
+};
+
+static void resumed(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct resume_request *r = gw_container_of(call, struct resume_request, call);
+
+    (void)reply;
+    if (error)
+        gw_http_fail(r->request, error);
+    else
+        gw_http_reply(r->request, 204, NULL);
+    free(r);
+}
+
+/* For a person who has made sure that the guest runs nowhere else. */
+static void vms_resume(struct gw_http_api *api, struct gw_http_request *request)
+{
+    struct gw_vm *vm = vm_of(daemon_of(api), request);
+    struct resume_request *r;
+
+    if (!vm)
+        return;
+    if (vm->migration[0] || vm->incoming || vm->watcher || !gw_vm_can_talk(vm)) {
+        refuse(request, GW_E_STATE, "the VM is being moved or started, or QEMU does not answer",
+               "see `godwit vm show` and `godwit status`");
+        return;
+    }
+    r = calloc(1, sizeof *r);
+    if (!r)
+        abort();
+    r->call.done = resumed;
+    r->request = request;
+    gw_qmp_link_execute(vm->qmp, &r->call, "cont", NULL, RESUME_TIMEOUT_NS);
 }
 
 /* Nodes */
@@ -434,7 +474,7 @@ struct check_request {
 static void check_ended(struct gw_migration_watcher *watcher, struct gw_migration *m)
 {
     struct check_request *r = gw_container_of(watcher, struct check_request, watcher);
-    bool ok = m->machine.error.code == GW_E_CANCELLED;
+    bool ok = m->prepared && m->machine.phase == GW_CANCELLED;
     json_t *json = json_pack("{s:b, s:s, s:s, s:s, s:O}", "ok", (int)ok, "vm", m->vm_name, "from",
                              m->record.from, "to", m->record.to, "findings", m->record.warnings);
 
@@ -644,6 +684,7 @@ static const struct gw_http_route routes[] = {
     {"POST", "/v1/vms/adopt", vms_adopt},
     {"GET", "/v1/vms/{name}", vms_show},
     {"DELETE", "/v1/vms/{name}", vms_stop},
+    {"POST", "/v1/vms/{name}/resume", vms_resume},
     {"GET", "/v1/nodes", nodes_list},
     {"POST", "/v1/node/init", node_init},
     {"POST", "/v1/node/invite", node_invite},

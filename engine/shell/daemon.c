@@ -13,6 +13,8 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
+#define STOP_PATIENCE_S 10
+
 /* Small services to the other parts. */
 
 static int64_t wall_ms(void)
@@ -53,7 +55,8 @@ static void complain(struct gw_daemon *d, const char *id, int result, const stru
         gw_log(&d->log, GW_LOG_ERROR, id, "journal: %s", error->msg);
 }
 
-void gw_daemon_journal_begin(struct gw_daemon *d, const struct gw_migration *m)
+int gw_daemon_journal_begin(struct gw_daemon *d, const struct gw_migration *m,
+                            struct gw_error *error)
 {
     json_t *request = json_pack("{s:o}", "wishes", gw_wishes_to_json(&m->wishes));
     struct gw_journal_migration row = {
@@ -68,10 +71,10 @@ void gw_daemon_journal_begin(struct gw_daemon *d, const struct gw_migration *m)
         .started_at_ms = m->record.begun_wall_ms,
         .record = request,
     };
-    struct gw_error error;
+    int result = gw_journal_migration_begin(d->journal, &row, error);
 
-    complain(d, m->id, gw_journal_migration_begin(d->journal, &row, &error), &error);
     json_decref(request);
+    return result;
 }
 
 void gw_daemon_journal_phase(struct gw_daemon *d, const struct gw_migration *m)
@@ -427,6 +430,32 @@ int gw_daemon_start(struct gw_daemon *d, struct event_base *base, struct gw_conf
         return -1;
     }
     return 0;
+}
+
+void gw_daemon_stop(struct gw_daemon *d)
+{
+    const struct timeval patience = {.tv_sec = STOP_PATIENCE_S};
+    struct gw_migration *m;
+
+    if (d->stopping || TAILQ_EMPTY(&d->migrations)) {
+        event_base_loopbreak(d->base);
+        return;
+    }
+    d->stopping = true;
+    TAILQ_FOREACH (m, &d->migrations, link) {
+        gw_migration_log(m, GW_LOG_INFO, "godwitd was asked to stop");
+        if (gw_machine_can_cancel(&m->machine))
+            gw_migration_post(m, &(struct gw_event){.type = GW_EV_CANCEL});
+    }
+    event_base_loopexit(d->base, &patience);
+}
+
+void gw_daemon_migration_ended(struct gw_daemon *d)
+{
+    static const struct timeval soon = {.tv_usec = 100000}; /* for the replies on their way */
+
+    if (d->stopping && TAILQ_EMPTY(&d->migrations))
+        event_base_loopexit(d->base, &soon);
 }
 
 void gw_daemon_fini(struct gw_daemon *d)

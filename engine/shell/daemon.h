@@ -47,6 +47,7 @@ struct gw_daemon {
 
     TAILQ_HEAD(, gw_vm) vms;
     TAILQ_HEAD(, gw_migration) migrations;
+    bool stopping;
 
     /* Whether KVM works is tried once, when it is first asked for. */
     enum { GW_KVM_UNKNOWN, GW_KVM_TRYING, GW_KVM_WORKS, GW_KVM_FAILS } kvm;
@@ -64,6 +65,15 @@ struct gw_daemon {
  */
 int gw_daemon_start(struct gw_daemon *d, struct event_base *base, struct gw_config *config,
                     const struct gw_log *log, struct gw_error *error);
+
+/*
+ * Stops in good order: migrations that can be cancelled are, and the loop ends when none is left,
+ * at the latest after 10 s; a second call ends it at once. Guests stay as they are.
+ */
+void gw_daemon_stop(struct gw_daemon *d);
+
+/* A migration has ended: if the daemon is stopping, this may have been the last one. */
+void gw_daemon_migration_ended(struct gw_daemon *d);
 
 /* Closes everything; guests stay as they are. Idempotent. */
 void gw_daemon_fini(struct gw_daemon *d);
@@ -89,9 +99,10 @@ void gw_daemon_greet(struct gw_daemon *d, struct gw_peer_conn *conn);
 /* Takes a connection, lets it send what is queued, and frees it. */
 void gw_daemon_part(struct gw_daemon *d, struct gw_peer_conn *conn);
 
-/* Journal; a failure is logged, never fatal: a guest on its way must not be lost for a full disk.
- */
-void gw_daemon_journal_begin(struct gw_daemon *d, const struct gw_migration *m);
+/* Journal. A migration that cannot be entered does not begin; from then on a failure is logged and
+ * stops nothing: a guest on its way must not be lost for a full disk. */
+int gw_daemon_journal_begin(struct gw_daemon *d, const struct gw_migration *m,
+                            struct gw_error *error);
 void gw_daemon_journal_phase(struct gw_daemon *d, const struct gw_migration *m);
 void gw_daemon_journal_end(struct gw_daemon *d, const struct gw_migration *m);
 void gw_daemon_note(struct gw_daemon *d, const char *id, const char *text);

@@ -42,7 +42,7 @@ static void fail(struct enlist *e, const struct gw_error *error)
     if (e->adopt)
         gw_vm_detach(vm);
     else
-        gw_vm_end(vm, true, NULL);
+        gw_vm_end(vm, NULL);
     finish(e, &why);
 }
 
@@ -110,6 +110,29 @@ static int take_identity(struct gw_vm *vm, const json_t *replies, struct gw_erro
     return gw_vm_spec_resolve(vm->spec, error);
 }
 
+/* The command line is of one process and the socket of another: two QEMUs were mixed up. */
+static int check_owner(struct gw_vm *vm, struct gw_error *error)
+{
+    pid_t owner = gw_qmp_link_peer_pid(vm->qmp);
+
+    if (owner == vm->process.pid)
+        return 0;
+    gw_error_set(error, GW_E_USAGE, "the QMP socket %s is not of process %d but of %d",
+                 vm->qmp_path, (int)vm->process.pid, (int)owner);
+    return gw_error_hint(error, "give --pid %d, or the socket of the other QEMU", (int)owner);
+}
+
+/* Only QEMU knows its uuid when the command line has none. */
+static int check_uuid(const struct gw_vm *vm, struct gw_error *error)
+{
+    const struct gw_vm *other = gw_vm_find_uuid(vm->daemon, vm->spec->uuid);
+
+    if (other == vm)
+        return 0;
+    return gw_error_set(error, GW_E_EXISTS, "VM '%s' on this node has the uuid %s already",
+                        other->spec->name, vm->spec->uuid);
+}
+
 static void pinned(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
 {
     struct enlist *e = gw_container_of(batch, struct enlist, batch);
@@ -120,8 +143,8 @@ static void pinned(struct gw_qmp_batch *batch, json_t *replies, const struct gw_
         return;
     }
     if (pin_machine(e->vm, replies, &why) < 0 ||
-        (e->adopt && (check_peripherals(e->vm, replies, &why) < 0 ||
-                      take_identity(e->vm, replies, &why) < 0))) {
+        (e->adopt && (check_owner(e->vm, &why) < 0 || check_peripherals(e->vm, replies, &why) < 0 ||
+                      take_identity(e->vm, replies, &why) < 0 || check_uuid(e->vm, &why) < 0))) {
         fail(e, &why);
         return;
     }
@@ -170,25 +193,12 @@ static struct enlist *enlist_new(struct gw_daemon *daemon, bool adopt, struct gw
     return e;
 }
 
-static int check_new(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
-                     struct gw_error *error)
-{
-    if (gw_vm_find(daemon, spec->name)) {
-        gw_error_set(error, GW_E_EXISTS, "there is a VM '%s' on this node already", spec->name);
-        return gw_error_hint(error, "`godwit vm show %s` describes it", spec->name);
-    }
-    if (spec->uuid && gw_vm_find_uuid(daemon, spec->uuid))
-        return gw_error_set(error, GW_E_EXISTS, "VM '%s' on this node has the uuid %s already",
-                            gw_vm_find_uuid(daemon, spec->uuid)->spec->name, spec->uuid);
-    return 0;
-}
-
 void gw_enlist_start(struct gw_daemon *daemon, struct gw_vm_spec *spec, struct gw_vm_call *call)
 {
     struct enlist *e = enlist_new(daemon, false, call);
     struct gw_error error;
 
-    if (gw_vm_spec_resolve(spec, &error) < 0 || check_new(daemon, spec, &error) < 0) {
+    if (gw_vm_spec_resolve(spec, &error) < 0 || gw_vm_check_new(daemon, spec, &error) < 0) {
         gw_vm_spec_free(spec);
         finish(e, &error);
         return;
@@ -205,7 +215,7 @@ void gw_enlist_adopt(struct gw_daemon *daemon, const char *qmp_path, pid_t pid, 
     struct gw_error error;
 
     if (gw_adopt_read(pid, name, &adopt, &error) < 0 || gw_adopt_verdict(adopt, &error) < 0 ||
-        check_new(daemon, adopt->spec, &error) < 0) {
+        gw_vm_check_new(daemon, adopt->spec, &error) < 0) {
         finish(e, &error);
         return;
     }

@@ -21,6 +21,7 @@
 #include "util/clock.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
+#define INCOMING_MAX       64 /* at once; a peer that sends more is broken or means harm */
 
 struct incoming {
     struct gw_migration base;
@@ -91,7 +92,6 @@ static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_
         return;
     }
     gw_migration_set_vm(&in->base, vm);
-    gw_vm_save(vm);
     gw_inspect_start(&in->inspect, vm, inspected);
 }
 
@@ -239,7 +239,7 @@ static void op_destroy(struct incoming *in)
 {
     in->end_call.done = ended;
     if (in->base.vm)
-        gw_vm_end(in->base.vm, true, &in->end_call);
+        gw_vm_end(in->base.vm, &in->end_call);
     else
         done(in, GW_OP_DESTROY, NULL);
 }
@@ -326,24 +326,95 @@ static bool is_id(const char *id)
            strspn(id + 2, "0123456789abcdef") == 8;
 }
 
+/* What the journal says of an earlier migration. */
+struct lookup {
+    struct gw_journal_on_migration visit;
+    char phase[32], role[16], peer[64];
+    char code[32]; /* of the error that it ended with */
+    bool open;     /* it has not ended */
+};
+
+static int look_at(struct gw_journal_on_migration *visit, const struct gw_journal_migration *row)
+{
+    struct lookup *l = gw_container_of(visit, struct lookup, visit);
+    const char *code;
+
+    l->open = row->ended_at_ms == 0;
+    snprintf(l->phase, sizeof l->phase, "%s", row->phase);
+    snprintf(l->role, sizeof l->role, "%s", row->role);
+    snprintf(l->peer, sizeof l->peer, "%s", row->peer ? row->peer : "");
+    code = json_string_value(json_object_get(json_object_get(row->record, "error"), "code"));
+    snprintf(l->code, sizeof l->code, "%s", code ? code : "");
+    return 0;
+}
+
+/* The checks look at the facts and the launch at the spec: they must be about the same guest. */
+static void align(json_t *facts, const struct gw_vm_spec *spec)
+{
+    json_object_set_new(facts, "name", json_string(spec->name));
+    json_object_set_new(facts, "uuid", json_string(spec->uuid));
+    json_object_set_new(facts, "memory_bytes", json_integer((json_int_t)spec->memory_bytes));
+    json_object_set_new(facts, "machine", json_string(spec->machine));
+    json_object_set_new(facts, "accel", json_string(gw_accel_name(spec->accel)));
+    json_object_set_new(facts, "bridges", gw_inspect_bridges(spec));
+}
+
+static int check_disks(const json_t *facts, const struct gw_vm_spec *spec, struct gw_error *error)
+{
+    const json_t *disks = json_object_get(facts, "disks");
+    size_t i;
+
+    for (i = 0; i < spec->n_disks; i++) {
+        const char *path = json_string_value(json_object_get(json_array_get(disks, i), "path"));
+        const char *mine = spec->disks[i].file ? spec->disks[i].file : spec->disks[i].rbd;
+
+        if (!path || strcmp(path, mine) != 0)
+            break;
+    }
+    if (i == spec->n_disks && i == json_array_size(disks))
+        return 0;
+    return gw_error_set(error, GW_E_PROTOCOL, "PREPARE has facts of other disks than its VM's");
+}
+
 static int take_prepare(struct incoming *in, const json_t *body, struct gw_error *error)
 {
     struct gw_migration *m = &in->base;
     const json_t *facts = json_object_get(body, "facts");
 
-    if (gw_facts_check(facts, GW_FACTS_SOURCE, error) < 0)
-        return -1;
-    in->peer_facts = json_incref((json_t *)facts);
-    if (gw_vm_spec_from_json(json_object_get(body, "spec"), &in->spec, error) < 0 ||
-        gw_wishes_from_json(json_object_get(body, "wishes"), &m->wishes, error) < 0)
+    if (gw_facts_check(facts, GW_FACTS_SOURCE, error) < 0 ||
+        gw_vm_spec_from_json(json_object_get(body, "spec"), &in->spec, error) < 0 ||
+        gw_wishes_from_json(json_object_get(body, "wishes"), &m->wishes, error) < 0 ||
+        check_disks(facts, in->spec, error) < 0)
         return -1;
     if (!in->spec->uuid)
         return gw_error_set(error, GW_E_PROTOCOL, "PREPARE names no uuid");
+    in->peer_facts = json_deep_copy(facts);
+    align(in->peer_facts, in->spec);
     m->only_check = json_is_true(json_object_get(body, "only_check"));
     in->guest_runs = json_is_true(json_object_get(facts, "guest_runs"));
     snprintf(m->vm_name, sizeof m->vm_name, "%s", in->spec->name);
     snprintf(m->vm_uuid, sizeof m->vm_uuid, "%s", in->spec->uuid);
     return 0;
+}
+
+/* Whether a migration of this id may begin here at all. */
+static int may_begin(struct gw_daemon *daemon, const char *id, struct gw_error *error)
+{
+    struct lookup known = {.visit = {look_at}};
+    const struct gw_migration *m;
+    unsigned n = 0;
+
+    if (!is_id(id))
+        return gw_error_set(error, GW_E_PROTOCOL, "PREPARE has no id");
+    if (gw_migration_find(daemon, id) ||
+        gw_journal_migration_get(daemon->journal, id, &known.visit, NULL) == 0)
+        return gw_error_set(error, GW_E_EXISTS, "there was a migration %s already", id);
+    TAILQ_FOREACH (m, &daemon->migrations, link)
+        n += m->machine.role == GW_DESTINATION;
+    if (n < INCOMING_MAX)
+        return 0;
+    gw_error_set(error, GW_E_BUSY, "%u guests are on their way to this node already", n);
+    return gw_error_hint(error, "wait for some of them to arrive");
 }
 
 static void refuse(struct gw_daemon *daemon, struct gw_peer_conn *conn, const char *id,
@@ -362,69 +433,69 @@ static void refuse(struct gw_daemon *daemon, struct gw_peer_conn *conn, const ch
 void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, const json_t *body)
 {
     const char *id = json_string_value(json_object_get(body, "id"));
-    struct incoming *in = calloc(1, sizeof *in);
-    struct gw_migration *m = &in->base;
+    struct gw_migration *m;
+    struct incoming *in;
     struct gw_error error;
 
+    if (may_begin(daemon, id, &error) < 0) {
+        refuse(daemon, conn, is_id(id) ? id : NULL, &error);
+        return;
+    }
+    in = calloc(1, sizeof *in);
     if (!in)
         abort();
-    if (gw_migration_init(m, daemon, GW_DESTINATION, &incoming_ops, is_id(id) ? id : NULL, &error) <
-            0 ||
-        (!is_id(id) && gw_error_set(&error, GW_E_PROTOCOL, "PREPARE has no id") < 0) ||
+    m = &in->base;
+    if (gw_migration_init(m, daemon, GW_DESTINATION, &incoming_ops, id, &error) < 0 ||
         take_prepare(in, body, &error) < 0) {
-        refuse(daemon, conn, is_id(id) ? id : NULL, &error);
+        gw_error_hint(&error, "run the same release of Godwit on both nodes");
+        refuse(daemon, conn, id, &error);
         gw_migration_free(m);
         return;
     }
     snprintf(m->peer, sizeof m->peer, "%s", gw_peer_conn_name(conn));
     snprintf(m->record.from, sizeof m->record.from, "%s", gw_peer_conn_name(conn));
     snprintf(m->record.to, sizeof m->record.to, "%s", gw_nodes_self(daemon->nodes));
+    if (gw_migration_begin(m, &error) < 0) {
+        refuse(daemon, conn, id, &error);
+        gw_migration_free(m);
+        return;
+    }
     gw_migration_set_conn(m, conn);
-    gw_migration_begin(m);
 }
 
 /* QUERY: a migration that goes on takes the new connection; one that has ended, the journal knows.
  */
 
-struct lookup {
-    struct gw_journal_on_migration visit;
-    char phase[32], role[16], code[32]; /* code: of the error that it ended with */
-    bool open;                          /* it has not ended */
-};
-
-static int look_at(struct gw_journal_on_migration *visit, const struct gw_journal_migration *row)
+/*
+ * FAILED is a promise that the guest never ran here, so it is only given where the journal says so.
+ * A source that asks was told PREPARED once: no row means that the journal was lost, not that
+ * nothing happened.
+ */
+static enum gw_wire_type verdict(const struct lookup *l, const char *asking, struct gw_error *error)
 {
-    struct lookup *l = gw_container_of(visit, struct lookup, visit);
-    const char *code;
-
-    l->open = row->ended_at_ms == 0;
-    snprintf(l->phase, sizeof l->phase, "%s", row->phase);
-    snprintf(l->role, sizeof l->role, "%s", row->role);
-    code = json_string_value(json_object_get(json_object_get(row->record, "error"), "code"));
-    snprintf(l->code, sizeof l->code, "%s", code ? code : "");
-    return 0;
+    gw_error_set(error, GW_E_UNRESOLVED, "this node's journal does not know what became of it");
+    if (strcmp(l->role, "destination") != 0 || strcmp(l->peer, asking) != 0)
+        return GW_WIRE_LOST;
+    if (l->open) /* after a restart: QEMU has not said yet whether the guest runs */
+        return GW_WIRE_BUSY;
+    if (strcmp(l->phase, gw_phase_name(GW_COMPLETED)) == 0)
+        return GW_WIRE_RUNNING;
+    gw_error_set(error, GW_E_UNRESOLVED, "QEMU was lost here when the guest may have begun to run");
+    if (strcmp(l->code, gw_code_name(GW_E_UNRESOLVED)) == 0)
+        return GW_WIRE_LOST;
+    gw_error_set(error, GW_E_STATE, "the guest does not run here, and never did in this migration");
+    return GW_WIRE_FAILED;
 }
 
 static void answer_from_journal(struct gw_daemon *daemon, struct gw_peer_conn *conn, const char *id)
 {
     struct lookup l = {.visit = {look_at}};
-    struct gw_error error = {.code = GW_OK};
-    enum gw_wire_type answer = GW_WIRE_FAILED;
+    struct gw_error error;
+    enum gw_wire_type answer;
     json_t *body;
 
-    gw_journal_migration_get(daemon->journal, id, &l.visit, &error);
-    gw_error_set(&error, GW_E_STATE, "the guest does not run here, and never did in %s", id);
-    if (strcmp(l.role, "destination") == 0 && strcmp(l.phase, "completed") == 0)
-        answer = GW_WIRE_RUNNING;
-    if (strcmp(l.role, "destination") == 0 && l.open)
-        answer =
-            GW_WIRE_BUSY; /* after a restart: its QEMU has not said yet whether the guest runs */
-    if (strcmp(l.role, "destination") == 0 && strcmp(l.code, gw_code_name(GW_E_UNRESOLVED)) == 0) {
-        answer = GW_WIRE_LOST;
-        gw_error_set(&error, GW_E_UNRESOLVED,
-                     "QEMU was lost here just when the guest may have "
-                     "begun to run");
-    }
+    gw_journal_migration_get(daemon->journal, id, &l.visit, NULL);
+    answer = verdict(&l, gw_peer_conn_name(conn), &error);
     body = json_pack("{s:s, s:o}", "id", id, "error", gw_error_to_json(&error));
     gw_peer_send(conn, answer, body, NULL);
     if (answer == GW_WIRE_FAILED)

@@ -47,7 +47,7 @@ static json_t *disks_of(const struct gw_vm_spec *spec)
     return list;
 }
 
-static json_t *bridges_of(const struct gw_vm_spec *spec)
+json_t *gw_inspect_bridges(const struct gw_vm_spec *spec)
 {
     json_t *list = json_array();
 
@@ -169,7 +169,7 @@ static void add_guest(json_t *facts, const struct gw_vm *vm, const json_t *repli
     json_object_set_new(facts, "accel", json_string(gw_accel_name(vm->accel)));
     json_object_set_new(facts, "cpu_model", json_string(spec->cpu));
     json_object_set_new(facts, "blocked_reasons", blocked ? json_incref(blocked) : json_array());
-    json_object_set_new(facts, "bridges", bridges_of(spec));
+    json_object_set_new(facts, "bridges", gw_inspect_bridges(spec));
     json_object_set_new(
         facts, "guest_runs",
         json_boolean(json_is_true(json_object_get(json_object_get(replies, "status"), "running"))));

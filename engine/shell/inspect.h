@@ -33,6 +33,9 @@ void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
 /* Forgets what is under way. Idempotent. */
 void gw_inspect_fini(struct gw_inspect *inspect);
 
+/* The bridges that a VM needs, as an array of names. A new reference. */
+json_t *gw_inspect_bridges(const struct gw_vm_spec *spec);
+
 /* Whether a reply to query-yank says that QEMU has connections of a migration. */
 bool gw_inspect_has_channels(const json_t *yank);
 

@@ -11,7 +11,7 @@
 
 #include "shell/journal.h"
 
-#define BUSY_TIMEOUT_MS 2000
+#define BUSY_TIMEOUT_MS 100
 
 /* Checking a file takes about 10 ms for this much. A larger one is only checked after a crash. */
 #define ALWAYS_CHECKED_BYTES (8 * 1024 * 1024)

@@ -8,7 +8,7 @@
  * host went too. The file is never left half-written by either.
  *
  * Every function that can fail returns 0 or -1 with *e set (GW_E_SYSTEM unless stated); e may be
- * NULL. Calls block for one write to the page cache, and up to two seconds when another process
+ * NULL. Calls block for one write to the page cache, and up to 0.1 s when another process
  * holds the file's lock. Strings and JSON passed in stay the caller's. Ones handed to a callback
  * are valid only during it. A callback may use the journal, except to start the same walk again
  * (GW_E_BUSY) or to close it; the walk does not see what it changes.

@@ -40,6 +40,14 @@ void gw_migration_log(struct gw_migration *m, int level, const char *fmt, ...)
         gw_daemon_note(m->daemon, m->id, text);
 }
 
+static void disconnect(struct gw_migration *m)
+{
+    struct gw_peer_conn *conn = gw_steal_ptr(&m->conn);
+
+    if (conn)
+        gw_daemon_part(m->daemon, conn);
+}
+
 static void send_message(struct gw_migration *m, enum gw_message message)
 {
     json_t *body = m->ops->body_of(m, message);
@@ -48,18 +56,12 @@ static void send_message(struct gw_migration *m, enum gw_message message)
     json_object_set_new(body, "id", json_string(m->id));
     if (message == GW_MSG_FAILED || message == GW_MSG_LOST)
         json_object_set_new(body, "error", gw_error_to_json(&m->machine.error));
-    if (m->conn && gw_peer_send(m->conn, wire_types[message], body, &error) < 0)
-        gw_migration_log(m, GW_LOG_WARNING, "sending %s to %s: %s", gw_message_name(message),
-                         m->peer, error.msg);
+    if (m->conn && gw_peer_send(m->conn, wire_types[message], body, &error) < 0) {
+        gw_error_prefix(&error, "%s cannot be sent to %s", gw_message_name(message), m->peer);
+        disconnect(m);
+        gw_migration_post(m, &(struct gw_event){.type = GW_EV_PEER_LOST, .error = &error});
+    }
     json_decref(body);
-}
-
-static void disconnect(struct gw_migration *m)
-{
-    struct gw_peer_conn *conn = gw_steal_ptr(&m->conn);
-
-    if (conn)
-        gw_daemon_part(m->daemon, conn);
 }
 
 static void log_phase(struct gw_migration *m, enum gw_phase from)
@@ -87,18 +89,34 @@ static void change_phase(struct gw_migration *m, enum gw_phase from, enum gw_pha
     gw_daemon_tell_migration(m->daemon, m);
 }
 
+/*
+ * A phase is journaled before what follows from it leaves the node: a restarted daemon must not
+ * know less than the other one. Only SWITCHOVER comes last: the guest is paused by then, and a
+ * restarted source undoes it no differently from PRECOPY.
+ */
+static bool can_wait(const struct gw_intent *intent)
+{
+    return intent->type == GW_DO_PHASE && intent->phase.to == GW_SWITCHOVER;
+}
+
+static void perform_one(struct gw_migration *m, const struct gw_intent *intent)
+{
+    switch (intent->type) {
+    case GW_DO_OP: m->ops->begin_op(m, intent->op); break;
+    case GW_DO_SEND: send_message(m, intent->message); break;
+    case GW_DO_DISCONNECT: disconnect(m); break;
+    case GW_DO_PHASE: change_phase(m, intent->phase.from, intent->phase.to); break;
+    }
+}
+
 static void perform(struct gw_migration *m, const struct gw_update *u)
 {
-    for (unsigned i = 0; i < u->n_intents; i++) {
-        const struct gw_intent *intent = &u->intents[i];
-
-        switch (intent->type) {
-        case GW_DO_OP: m->ops->begin_op(m, intent->op); break;
-        case GW_DO_SEND: send_message(m, intent->message); break;
-        case GW_DO_DISCONNECT: disconnect(m); break;
-        case GW_DO_PHASE: change_phase(m, intent->phase.from, intent->phase.to); break;
-        }
-    }
+    for (unsigned i = 0; i < u->n_intents; i++)
+        if (!can_wait(&u->intents[i]))
+            perform_one(m, &u->intents[i]);
+    for (unsigned i = 0; i < u->n_intents; i++)
+        if (can_wait(&u->intents[i]))
+            perform_one(m, &u->intents[i]);
 }
 
 static void set_deadline(struct gw_migration *m)
@@ -119,6 +137,8 @@ static void set_deadline(struct gw_migration *m)
 /* The last thing that happens to a migration: from here on only its record remains. */
 static void end(struct gw_migration *m)
 {
+    struct gw_daemon *daemon = m->daemon;
+
     m->ended = true;
     gw_migration_set_vm(m, NULL);
     if (!m->only_check)
@@ -126,6 +146,7 @@ static void end(struct gw_migration *m)
     if (m->watcher)
         m->watcher->ended(m->watcher, m);
     gw_migration_free(m);
+    gw_daemon_migration_ended(daemon);
     malloc_trim(0); /* figures and records come and go: an idle daemon stays small */
 }
 
@@ -305,10 +326,11 @@ void gw_migration_set_vm(struct gw_migration *m, struct gw_vm *vm)
         return;
     m->vm_watcher = (struct gw_vm_watcher){.event = vm_event, .gone = vm_gone};
     vm->watcher = &m->vm_watcher;
-    if (strcmp(vm->migration, m->id) != 0)
+    if (vm->state != GW_VM_STARTING) /* after a restart the journal has said */
         vm->ran = vm->state == GW_VM_RUNNING;
     snprintf(vm->migration, sizeof vm->migration, "%s", m->id);
-    gw_vm_save(vm);
+    if (!m->only_check || vm->incoming) /* a check of a running guest leaves no trace */
+        gw_vm_save(vm);
 }
 
 /* Life and death. */
@@ -336,18 +358,33 @@ int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_
     return 0;
 }
 
-void gw_migration_begin(struct gw_migration *m)
+/* A guest may be paused for longer than usual where the policy says that it may. */
+static void set_limits(struct gw_migration *m)
+{
+    uint64_t blackout_ns = m->wishes.blackout_ms * GW_NS_PER_MS;
+
+    if (m->machine.limits.switchover_ns < 2 * blackout_ns)
+        m->machine.limits.switchover_ns = 2 * blackout_ns;
+}
+
+int gw_migration_begin(struct gw_migration *m, struct gw_error *error)
 {
     struct gw_update update;
 
+    if (!m->only_check && gw_daemon_journal_begin(m->daemon, m, error) < 0) {
+        gw_error_prefix(error, "the migration cannot be entered in the journal");
+        return gw_error_hint(error, "see whether the disk of %s is full",
+                             m->daemon->config->state_dir);
+    }
+    set_limits(m);
     gw_record_phase(&m->record, GW_PREPARING, gw_clock_ns());
     if (!m->only_check) {
-        gw_daemon_journal_begin(m->daemon, m);
         gw_migration_log(m, GW_LOG_INFO, "%s: %s -> %s", m->vm_name, m->record.from, m->record.to);
         gw_daemon_tell_migration(m->daemon, m);
     }
     gw_machine_begin(&m->machine, gw_clock_ns(), &update);
     gw_migration_perform(m, &update);
+    return 0;
 }
 
 void gw_migration_perform(struct gw_migration *m, const struct gw_update *update)

@@ -56,6 +56,7 @@ struct gw_migration {
     char id[GW_MIGRATION_ID_SIZE];
     char peer[64];   /* the other node's name */
     bool only_check; /* `godwit check`: goes as far as PREPARED and undoes it; not in the journal */
+    bool prepared;   /* source: the destination has said PREPARED */
     struct gw_machine machine;
     struct gw_record record;
     struct gw_native_wishes wishes;
@@ -77,8 +78,9 @@ struct gw_migration {
 int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_role role,
                       const struct gw_migration_ops *ops, const char *id, struct gw_error *error);
 
-/* Enters it in the journal and starts the machine. */
-void gw_migration_begin(struct gw_migration *m);
+/* Enters it in the journal and starts the machine. 0; or -1 with *error and nothing begun: without
+ * its row in the journal no restart could finish or undo it. */
+int gw_migration_begin(struct gw_migration *m, struct gw_error *error);
 
 /* Carries out what the machine wants at its start or at its recovery. */
 void gw_migration_perform(struct gw_migration *m, const struct gw_update *update);

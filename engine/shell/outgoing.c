@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "host/facts.h"
+#include "host/findings.h"
 #include "shell/daemon.h"
 #include "shell/inspect.h"
 #include "shell/outgoing.h"
@@ -27,6 +28,7 @@ struct outgoing {
     struct gw_migration base;
     struct gw_inspect inspect;
     json_t *facts;      /* of the guest and of this node */
+    json_t *spec;       /* of the VM: what PREPARE carries, even if QEMU ends meanwhile */
     json_t *peer_facts; /* of the destination, from PREPARED */
     char uri[320];      /* where the destination's QEMU listens */
     struct gw_peer_conn *connecting;
@@ -70,6 +72,7 @@ static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw
 
     if (!error) {
         o->facts = json_incref(facts);
+        o->spec = gw_vm_spec_to_json(inspect->vm->spec);
         ev.done.guest_runs = json_is_true(json_object_get(facts, "guest_runs"));
     }
     gw_migration_post(&o->base, &ev);
@@ -344,7 +347,7 @@ static void progress_answered(struct gw_qmp_call *call, json_t *reply, const str
         take_figures(o, reply);
     if (o->final_figures) {
         if (o->base.vm)
-            gw_vm_end(o->base.vm, true, &o->end_call);
+            gw_vm_end(o->base.vm, &o->end_call);
         else
             done(o, GW_OP_DESTROY, NULL);
         return;
@@ -416,9 +419,9 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
     struct outgoing *o = outgoing_of(m);
 
     if (message == GW_MSG_PREPARE)
-        return json_pack("{s:o, s:O, s:o, s:s, s:b}", "spec", gw_vm_spec_to_json(m->vm->spec),
-                         "facts", o->facts, "wishes", gw_wishes_to_json(&m->wishes), "from",
-                         m->record.from, "only_check", (int)m->only_check);
+        return json_pack("{s:O, s:O, s:o, s:s, s:b}", "spec", o->spec, "facts", o->facts, "wishes",
+                         gw_wishes_to_json(&m->wishes), "from", m->record.from, "only_check",
+                         (int)m->only_check);
     return json_object();
 }
 
@@ -436,6 +439,7 @@ static int take_prepared(struct outgoing *o, const json_t *body, struct gw_error
     snprintf(o->uri, sizeof o->uri, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
     json_decref(o->peer_facts);
     o->peer_facts = json_incref((json_t *)facts);
+    o->base.prepared = true;
     if (o->base.only_check) /* it has been shown to work; now everything is undone */
         gw_migration_post(&o->base, &(struct gw_event){.type = GW_EV_CANCEL});
     return 0;
@@ -462,14 +466,29 @@ static void take_running(struct outgoing *o, const json_t *body)
     b->uncertain_ns = (uint64_t)uncertainty_ns;
 }
 
+/* Checked and cleaned by reading them, and never more than one list. */
+static int take_findings(struct gw_migration *m, const json_t *json, struct gw_error *error)
+{
+    struct gw_findings findings = {0};
+
+    if (json && gw_findings_from_json(&findings, json, error) < 0)
+        return -1;
+    if (findings.n_items > 0) {
+        json_decref(m->record.warnings);
+        m->record.warnings = gw_findings_to_json(&findings);
+    }
+    gw_findings_fini(&findings);
+    return 0;
+}
+
 static int take_body(struct gw_migration *m, enum gw_message message, const json_t *body,
                      struct gw_error *error)
 {
     struct outgoing *o = outgoing_of(m);
-    const json_t *findings = json_object_get(body, "findings");
 
-    if (json_is_array(findings) && json_array_size(findings) <= 256)
-        json_array_extend(m->record.warnings, (json_t *)findings);
+    if ((message == GW_MSG_PREPARED || message == GW_MSG_FAILED) &&
+        take_findings(m, json_object_get(body, "findings"), error) < 0)
+        return -1;
     if (message == GW_MSG_PREPARED)
         return take_prepared(o, body, error);
     if (message == GW_MSG_RUNNING)
@@ -509,6 +528,7 @@ static void fini(struct gw_migration *m)
     if (o->settle_timer)
         event_free(o->settle_timer);
     json_decref(o->facts);
+    json_decref(o->spec);
     json_decref(o->peer_facts);
 }
 
@@ -553,6 +573,9 @@ static int check_request(struct gw_daemon *daemon, const struct gw_outgoing_requ
 {
     struct gw_vm *vm = gw_vm_find(daemon, r->vm);
 
+    if (daemon->stopping)
+        return gw_error_set(error, GW_E_STATE, "godwitd is stopping");
+
     if (!vm) {
         gw_error_set(error, GW_E_NOT_FOUND, "there is no VM '%s' on this node", r->vm);
         return gw_error_hint(error, "`godwit vm list` shows those that are");
@@ -568,6 +591,8 @@ static int check_request(struct gw_daemon *daemon, const struct gw_outgoing_requ
         return gw_error_hint(error, "`godwit status` shows it, `godwit cancel %s` stops it",
                              vm->migration);
     }
+    if (vm->watcher)
+        return gw_error_set(error, GW_E_BUSY, "VM '%s' is just being started or adopted", r->vm);
     if (vm->state != GW_VM_RUNNING && vm->state != GW_VM_PAUSED)
         return gw_error_set(error, GW_E_STATE, "VM '%s' is %s: only a running or paused one moves",
                             r->vm, gw_vm_state_name(vm->state));
@@ -593,8 +618,12 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
     snprintf(o->base.record.policy, sizeof o->base.record.policy, "%s", request->policy);
     name_it(&o->base, vm, request->to);
     gw_migration_set_vm(&o->base, vm);
+    if (gw_migration_begin(&o->base, error) < 0) {
+        gw_migration_set_vm(&o->base, NULL);
+        gw_migration_free(&o->base);
+        return -1;
+    }
     *mp = &o->base;
-    gw_migration_begin(&o->base);
     return 0;
 }
 
@@ -609,12 +638,17 @@ int gw_outgoing_recover(struct gw_daemon *daemon, const json_t *entry, struct gw
     const char *id = json_string_value(json_object_get(entry, "id"));
     const char *to = json_string_value(json_object_get(entry, "to"));
     enum gw_phase phase = gw_phase_from_name(json_string_value(json_object_get(entry, "phase")));
-    struct outgoing *o = outgoing_new(daemon, id, error);
-    struct gw_migration *m = &o->base;
+    struct gw_migration *m;
     struct gw_update update;
+    struct outgoing *o;
 
+    if (gw_phase_is_end(phase)) /* only the last write is missing */
+        return gw_journal_migration_end(daemon->journal, id, gw_phase_name(phase), gw_node_now_ms(),
+                                        NULL, error);
+    o = outgoing_new(daemon, id, error);
     if (!o)
         return -1;
+    m = &o->base;
     snprintf(m->vm_name, sizeof m->vm_name, "%s", json_string_value(json_object_get(entry, "vm")));
     snprintf(m->vm_uuid, sizeof m->vm_uuid, "%s",
              json_string_value(json_object_get(entry, "uuid")));

@@ -383,6 +383,16 @@ void gw_qmp_link_free(struct gw_qmp_link *link)
     leave(link);
 }
 
+pid_t gw_qmp_link_peer_pid(const struct gw_qmp_link *link)
+{
+    struct ucred who;
+    socklen_t size = sizeof who;
+
+    if (link->fd < 0 || getsockopt(link->fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0)
+        return -1;
+    return who.pid;
+}
+
 bool gw_qmp_link_is_ready(const struct gw_qmp_link *link)
 {
     return !link->closing && gw_qmp_session_is_ready(link->session);

@@ -10,6 +10,7 @@
 #define GW_SHELL_QMP_LINK_H
 
 #include <stdint.h>
+#include <sys/types.h>
 #include <jansson.h>
 #include <event2/event.h>
 
@@ -47,6 +48,9 @@ void gw_qmp_link_close(struct gw_qmp_link *link, const struct gw_error *error);
 
 /* Disconnects; no callback comes any more, pending calls are forgotten. NULL is fine. */
 void gw_qmp_link_free(struct gw_qmp_link *link);
+
+/* The process that made the socket (SO_PEERCRED, unix(7)); -1 while not connected. */
+pid_t gw_qmp_link_peer_pid(const struct gw_qmp_link *link);
 
 /* True between handler->ready and handler->closed. */
 bool gw_qmp_link_is_ready(const struct gw_qmp_link *link);

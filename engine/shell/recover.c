@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "shell/error_json.h"
 #include "shell/outgoing.h"
 #include "shell/recover.h"
 #include "util/cleanup.h"
@@ -63,36 +64,52 @@ static const char *text(const json_t *json, const char *key)
     return value ? value : "";
 }
 
-/* The end of a destination's migration that has no machine any more. */
-static void close_row(struct gw_daemon *d, const char *id, bool runs)
-{
-    struct gw_journal_note note = {.kind = GW_JOURNAL_LOG,
-                                   .text =
-                                       runs ? "after a restart of the daemon: the guest runs here"
-                                            : "after a restart of the daemon: undone"};
-    struct timespec now;
+/* How a destination's migration ended that has no machine any more. */
+enum verdict { RUNS, UNDONE, LOST };
 
+static void close_row(struct gw_daemon *d, const char *id, enum verdict verdict)
+{
+    static const struct {
+        const char *phase, *text;
+    } ends[] = {
+        [RUNS] = {"completed", "after a restart of the daemon: the guest runs here"},
+        [UNDONE] = {"failed", "after a restart of the daemon: undone, the guest never ran here"},
+        [LOST] = {"failed",
+                  "after a restart of the daemon: QEMU is gone, and the guest may have run"},
+    };
+    struct gw_journal_note note = {.kind = GW_JOURNAL_LOG, .text = ends[verdict].text};
+    struct gw_error error;
+    struct timespec now;
+    json_t *record = NULL;
+
+    if (verdict == LOST) {
+        gw_error_set(&error, GW_E_UNRESOLVED, "%s", note.text);
+        record = json_pack("{s:o}", "error", gw_error_to_json(&error));
+    }
     clock_gettime(CLOCK_REALTIME, &now);
     note.at_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
     gw_journal_note(d->journal, id, &note, NULL);
-    gw_journal_migration_end(d->journal, id, runs ? "completed" : "failed", note.at_ms, NULL, NULL);
+    gw_journal_migration_end(d->journal, id, ends[verdict].phase, note.at_ms, record, NULL);
     gw_log(&d->log, GW_LOG_INFO, id, "%s", note.text);
+    json_decref(record);
 }
 
-/* A destination's QEMU: it was let run, or it must go. */
+/* A destination's QEMU: its guest has run here, or it must go. */
 static void judge_incoming(struct gw_daemon *d, struct gw_vm *vm)
 {
     char id[sizeof vm->migration];
-    bool runs = vm->state == GW_VM_RUNNING;
+    bool runs = vm->has_run;
 
     memcpy(id, vm->migration, sizeof id);
-    vm->migration[0] = '\0';
     if (id[0])
-        close_row(d, id, runs);
-    if (runs)
-        gw_vm_save(vm);
-    else
-        gw_vm_end(vm, true, NULL);
+        close_row(d, id, runs ? RUNS : UNDONE);
+    if (!runs) {
+        gw_vm_end(vm, NULL);
+        return;
+    }
+    vm->migration[0] = '\0';
+    vm->was_incoming = false;
+    gw_vm_save(vm);
 }
 
 static void found(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
@@ -120,7 +137,7 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
         .rundir = json_string_value(json_object_get(row, "rundir")),
         .foreign = json_is_true(json_object_get(whole, "foreign")),
         .incoming = json_is_true(json_object_get(whole, "incoming")),
-        .ran = json_is_true(json_object_get(whole, "ran")),
+        .ran = !json_is_false(json_object_get(whole, "ran")),
         .in_journal = true,
         .taps = taps,
     };
@@ -155,6 +172,26 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
     return 0;
 }
 
+static bool is_past_commit(const char *phase)
+{
+    return strcmp(phase, gw_phase_name(GW_COMMITTING)) == 0 ||
+           strcmp(phase, gw_phase_name(GW_FINISHING)) == 0;
+}
+
+static void take_up_incoming(struct gw_daemon *d, const json_t *row, struct gw_vm *vm)
+{
+    const char *id = text(row, "id");
+
+    if (!vm) {
+        close_row(d, id, is_past_commit(text(row, "phase")) ? LOST : UNDONE);
+    } else if (!vm->was_incoming) {
+        vm->migration[0] = '\0';
+        close_row(d, id, RUNS);
+    } else { /* judge_incoming() comes when its QMP has answered */
+        snprintf(vm->migration, sizeof vm->migration, "%s", id);
+    }
+}
+
 static void take_up(struct gw_daemon *d, const json_t *row)
 {
     struct gw_vm *vm = gw_vm_find(d, text(row, "vm"));
@@ -162,15 +199,20 @@ static void take_up(struct gw_daemon *d, const json_t *row)
 
     gw_log(&d->log, GW_LOG_WARNING, text(row, "id"), "left in %s as the %s by the last daemon",
            text(row, "phase"), text(row, "role"));
-    if (strcmp(text(row, "role"), "source") == 0) {
-        if (gw_outgoing_recover(d, row, vm, &error) < 0)
-            gw_log(&d->log, GW_LOG_ERROR, text(row, "id"), "%s", error.msg);
-    } else if (!vm) {
-        close_row(d, text(row, "id"), false);
-    } else if (!vm->was_incoming) {
-        vm->migration[0] = '\0';
-        close_row(d, text(row, "id"), true);
-    } /* otherwise judge_incoming(), when its QMP has answered */
+    if (strcmp(text(row, "role"), "source") != 0)
+        take_up_incoming(d, row, vm);
+    else if (gw_outgoing_recover(d, row, vm, &error) < 0)
+        gw_log(&d->log, GW_LOG_ERROR, text(row, "id"), "%s", error.msg);
+}
+
+/* A VM must not stay bound to a migration that nobody drives. */
+static void release_vms(struct gw_daemon *d)
+{
+    struct gw_vm *vm;
+
+    TAILQ_FOREACH (vm, &d->vms, link)
+        if (vm->migration[0] && !vm->was_incoming && !gw_migration_find(d, vm->migration))
+            vm->migration[0] = '\0';
 }
 
 int gw_recover(struct gw_daemon *d, struct gw_error *error)
@@ -192,8 +234,10 @@ int gw_recover(struct gw_daemon *d, struct gw_error *error)
             json_decref(row->json);
             free(row);
         }
-        if (migrations)
+        if (migrations) {
+            release_vms(d);
             return 0;
+        }
         migrations = true;
         if (gw_journal_migration_unfinished(d->journal, &rows.on_migration, error) < 0)
             return -1;

@@ -65,6 +65,23 @@ struct gw_vm *gw_vm_find_uuid(struct gw_daemon *daemon, const char *uuid)
     return NULL;
 }
 
+int gw_vm_check_new(struct gw_daemon *daemon, const struct gw_vm_spec *spec, struct gw_error *error)
+{
+    const struct gw_vm *other = gw_vm_find(daemon, spec->name);
+
+    if (other) {
+        gw_error_set(error, GW_E_EXISTS, "there is a VM '%s' on this node already", spec->name);
+        return gw_error_hint(error, "`godwit vm show %s` describes it", spec->name);
+    }
+    other = spec->uuid ? gw_vm_find_uuid(daemon, spec->uuid) : NULL;
+    if (other) {
+        gw_error_set(error, GW_E_EXISTS, "VM '%s' on this node has the uuid %s already",
+                     other->spec->name, spec->uuid);
+        return gw_error_hint(error, "give this one another uuid");
+    }
+    return 0;
+}
+
 /* Journal. */
 
 void gw_vm_save(struct gw_vm *vm)
@@ -74,9 +91,10 @@ void gw_vm_save(struct gw_vm *vm)
 
     for (unsigned i = 0; i < vm->n_taps; i++)
         json_array_append_new(taps, json_string(vm->tap_names[i]));
-    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o}", "spec", gw_vm_spec_to_json(vm->spec),
-                      "accel", gw_accel_name(vm->accel), "incoming", (int)vm->incoming, "foreign",
-                      (int)vm->foreign, "ran", (int)vm->ran, "taps", taps);
+    whole =
+        json_pack("{s:o, s:s, s:b, s:b, s:b, s:o}", "spec", gw_vm_spec_to_json(vm->spec), "accel",
+                  gw_accel_name(vm->accel), "incoming", (int)(vm->incoming || vm->was_incoming),
+                  "foreign", (int)vm->foreign, "ran", (int)vm->ran, "taps", taps);
     struct gw_journal_vm row = {
         .name = vm->spec->name,
         .uuid = vm->spec->uuid,
@@ -128,6 +146,8 @@ void gw_vm_detach(struct gw_vm *vm)
         event_free(vm->exit_event);
     if (vm->kill_timer)
         event_free(vm->kill_timer);
+    if (vm->qmp_timer)
+        event_free(vm->qmp_timer);
     gw_process_fini(&vm->process);
     gw_vm_spec_free(vm->spec);
     json_decref(vm->version);
@@ -162,8 +182,14 @@ static void say_how_it_ended(struct gw_vm *vm, const struct gw_process_exit *ex)
     gw_process_exit_text(ex, how, sizeof how);
     if (vm->log_path)
         gw_process_log_tail(vm->log_path, vm->process.log_offset, words, sizeof words);
-    gw_error_set(&vm->end_error, GW_E_QEMU_GONE, "QEMU of %s %s%s%s", vm->spec->name, how,
-                 words[0] ? ", its last words: " : "", words);
+    if (vm->end_error.code != GW_OK) { /* it was killed for a reason that says more */
+        gw_error_prefix(&vm->end_error, "QEMU of %s had to be killed", vm->spec->name);
+    } else {
+        gw_error_set(&vm->end_error, GW_E_QEMU_GONE, "QEMU of %s %s%s%s", vm->spec->name, how,
+                     words[0] ? ", its last words: " : "", words);
+        gw_error_hint(&vm->end_error, "its last words say what to change in the VM file or on the "
+                                      "node; without any, see the kernel's log");
+    }
     gw_log(&vm->daemon->log, wanted ? GW_LOG_INFO : GW_LOG_WARNING, vm->spec->name, "%s",
            vm->end_error.msg);
 }
@@ -204,19 +230,31 @@ static void quit_answered(struct gw_qmp_call *call, json_t *reply, const struct 
     (void)error; /* the end of the process is what counts */
 }
 
-void gw_vm_end(struct gw_vm *vm, bool force, struct gw_vm_call *call)
+void gw_vm_power_down(struct gw_vm *vm)
+{
+    if (gw_qmp_call_is_pending(&vm->quit_call))
+        return;
+    vm->quit_call.done = quit_answered;
+    gw_qmp_link_execute(vm->qmp, &vm->quit_call, "system_powerdown", NULL, COMMAND_TIMEOUT_NS);
+}
+
+void gw_vm_end(struct gw_vm *vm, struct gw_vm_call *call)
 {
     vm->end_call = call;
     set_state(vm, GW_VM_ENDING);
-    if (!vm->qmp || !gw_qmp_link_is_ready(vm->qmp)) {
+    if (!gw_vm_can_talk(vm)) {
         gw_process_signal(&vm->process, SIGKILL);
         return;
     }
+    gw_qmp_session_cancel_call(&vm->quit_call);
     vm->quit_call.done = quit_answered;
-    gw_qmp_link_execute(vm->qmp, &vm->quit_call, force ? "quit" : "system_powerdown", NULL,
-                        COMMAND_TIMEOUT_NS);
-    if (force)
-        event_add(vm->kill_timer, &quit_patience);
+    gw_qmp_link_execute(vm->qmp, &vm->quit_call, "quit", NULL, COMMAND_TIMEOUT_NS);
+    event_add(vm->kill_timer, &quit_patience);
+}
+
+bool gw_vm_can_talk(const struct gw_vm *vm)
+{
+    return vm->qmp && gw_qmp_link_is_ready(vm->qmp);
 }
 
 /* QMP. */
@@ -249,37 +287,83 @@ static void qmp_event(struct gw_qmp_handler *handler, const char *name, json_t *
         watcher->event(watcher, name, data, monotonic_of(realtime_us));
 }
 
-static void launched(struct gw_vm *vm, const struct gw_error *error)
+static void launched(struct gw_vm *vm)
 {
     struct gw_vm_call *call = gw_steal_ptr(&vm->launch_call);
 
     if (call)
-        call->done(call, vm, error);
+        call->done(call, vm, NULL);
 }
 
 /* A QEMU that was to be taken over and cannot be talked to: nothing about it has changed. */
 static void give_back(struct gw_vm *vm, const struct gw_error *error)
 {
     struct gw_vm_call *call = gw_steal_ptr(&vm->launch_call);
+    struct gw_vm_watcher *watcher = gw_steal_ptr(&vm->watcher);
     struct gw_error why = *error;
 
     gw_vm_detach(vm);
+    if (watcher)
+        watcher->gone(watcher, &why);
     call->done(call, NULL, &why);
+}
+
+/* QMP is of no use for this VM: what that means depends on what it is in the middle of. */
+static void cannot_talk(struct gw_vm *vm, const struct gw_error *error)
+{
+    static const struct timeval later = {.tv_sec = 2};
+    struct gw_vm_watcher *watcher = gw_steal_ptr(&vm->watcher);
+
+    gw_log(&vm->daemon->log, GW_LOG_WARNING, vm->spec->name, "QMP: %s", error->msg);
+    if (vm->launching || vm->incoming || vm->was_incoming) {
+        vm->watcher = watcher; /* hears of the end */
+        vm->end_error = *error;
+        gw_process_signal(&vm->process, SIGKILL);
+        return;
+    }
+    if (vm->launch_call) {
+        vm->watcher = watcher;
+        give_back(vm, error);
+        return;
+    }
+    vm->migration[0] = '\0';
+    event_add(vm->qmp_timer, &later);
+    if (watcher)
+        watcher->gone(watcher, error);
+}
+
+/* Of QEMU's run states (qapi/run-state.json) those that only a guest which has executed can be in.
+ */
+static bool has_run(const char *status)
+{
+    static const char *const states[] = {"running",   "io-error",       "shutdown",
+                                         "suspended", "guest-panicked", "internal-error",
+                                         "watchdog"};
+
+    for (unsigned i = 0; status && i < GW_ARRAY_SIZE(states); i++)
+        if (strcmp(states[i], status) == 0)
+            return true;
+    return false;
 }
 
 static void status_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct gw_vm *vm = gw_container_of(call, struct gw_vm, status_call);
 
-    if (!error && vm->incoming)
+    if (error) {
+        cannot_talk(vm, error);
+        return;
+    }
+    if (vm->incoming)
         set_state(vm, GW_VM_INCOMING);
-    else if (!error)
+    else
         set_state(vm,
                   json_is_true(json_object_get(reply, "running")) ? GW_VM_RUNNING : GW_VM_PAUSED);
+    vm->has_run = has_run(json_string_value(json_object_get(reply, "status")));
     vm->launching = false;
     if (!vm->foreign || vm->in_journal)
         gw_vm_save(vm);
-    launched(vm, error);
+    launched(vm);
 }
 
 static void qmp_ready(struct gw_qmp_handler *handler, json_t *greeting)
@@ -292,35 +376,35 @@ static void qmp_ready(struct gw_qmp_handler *handler, json_t *greeting)
     gw_qmp_link_execute(vm->qmp, &vm->status_call, "query-status", NULL, COMMAND_TIMEOUT_NS);
 }
 
-/*
- * The link closes because QEMU ends, and then the process says more: wait for it. A link that
- * closes while QEMU lives is the end of a launch, and of a migration; QEMU itself goes on.
- */
+/* The link closes because QEMU ends, and then the process says more: wait for it. */
 static void qmp_closed(struct gw_qmp_handler *handler, const struct gw_error *error)
 {
     struct gw_vm *vm = gw_container_of(handler, struct gw_vm, qmp_handler);
-    struct gw_vm_watcher *watcher = vm->watcher;
 
     vm->qmp_is_closed = true;
-    if (vm->ended) {
+    if (vm->ended)
         finish(vm, &vm->end_error);
-    } else if (gw_process_alive(&vm->process) && vm->state != GW_VM_ENDING) {
-        gw_log(&vm->daemon->log, GW_LOG_WARNING, vm->spec->name, "QMP: %s", error->msg);
-        if (vm->launching)
-            gw_process_signal(&vm->process, SIGKILL);
-        else if (vm->launch_call)
-            give_back(vm, error);
-        else if (watcher)
-            watcher->gone(gw_steal_ptr(&vm->watcher), error);
-    }
+    else if (gw_process_alive(&vm->process) && vm->state != GW_VM_ENDING)
+        cannot_talk(vm, error);
 }
 
 static int open_qmp(struct gw_vm *vm, struct gw_error *error)
 {
+    vm->qmp_is_closed = false;
     vm->qmp_handler =
         (struct gw_qmp_handler){.ready = qmp_ready, .event = qmp_event, .closed = qmp_closed};
     vm->qmp = gw_qmp_link_open(vm->daemon->base, vm->qmp_path, &vm->qmp_handler, NULL, error);
     return vm->qmp ? 0 : -1;
+}
+
+static void open_qmp_again(evutil_socket_t fd, short what, void *arg)
+{
+    struct gw_vm *vm = arg;
+
+    (void)fd;
+    (void)what;
+    gw_qmp_link_free(gw_steal_ptr(&vm->qmp));
+    open_qmp(vm, NULL);
 }
 
 static int watch_process(struct gw_vm *vm)
@@ -340,6 +424,7 @@ static struct gw_vm *vm_new(struct gw_daemon *daemon, struct gw_vm_spec *spec)
     vm->spec = spec;
     vm->process = GW_PROCESS_NONE;
     vm->kill_timer = evtimer_new(daemon->base, kill_now, vm);
+    vm->qmp_timer = evtimer_new(daemon->base, open_qmp_again, vm);
     TAILQ_INSERT_TAIL(&daemon->vms, vm, link);
     return vm;
 }
@@ -350,6 +435,7 @@ static int make_taps(struct gw_vm *vm, struct gw_error *error)
 {
     for (unsigned i = 0; i < vm->spec->n_nics; i++) {
         gw_tap_name(vm->tap_names[i], vm->spec->uuid, i);
+        gw_tap_delete(vm->tap_names[i], NULL); /* as with the directory */
         if (gw_tap_create(vm->tap_names[i], vm->spec->nics[i].bridge, error) < 0)
             return -1;
         vm->n_taps = i + 1;
@@ -359,11 +445,12 @@ static int make_taps(struct gw_vm *vm, struct gw_error *error)
 
 static int make_paths(struct gw_vm *vm, struct gw_error *error)
 {
-    if (asprintf(&vm->rundir, "%s/%s", vm->daemon->config->run_dir, vm->spec->name) < 0 ||
+    if (asprintf(&vm->rundir, "%s/vm-%s", vm->daemon->config->run_dir, vm->spec->name) < 0 ||
         asprintf(&vm->qmp_path, "%s/qmp", vm->rundir) < 0 ||
         asprintf(&vm->log_path, "%s/qemu.log", vm->rundir) < 0)
         abort();
-    if (mkdir(vm->rundir, 0700) == 0 || errno == EEXIST)
+    /* no VM of the list has this name: what is there was left by a daemon that died early */
+    if (gw_remove_tree(vm->rundir) == 0 && mkdir(vm->rundir, 0700) == 0)
         return 0;
     gw_error_set_sys(error, errno, "mkdir %s", vm->rundir);
     free(gw_steal_ptr(&vm->rundir));
@@ -434,11 +521,19 @@ static void accel_known(struct gw_accel_call *call, bool kvm, const char *why)
 void gw_vm_launch(struct gw_daemon *daemon, struct gw_vm_spec *spec, bool incoming,
                   struct gw_vm_call *call)
 {
-    struct gw_vm *vm = vm_new(daemon, spec);
     struct launch *l = calloc(1, sizeof *l);
+    struct gw_error error;
+    struct gw_vm *vm;
 
     if (!l)
         abort();
+    if (gw_vm_check_new(daemon, spec, &error) < 0) {
+        gw_vm_spec_free(spec);
+        free(l);
+        call->done(call, NULL, &error);
+        return;
+    }
+    vm = vm_new(daemon, spec);
     vm->incoming = incoming;
     vm->launching = true;
     vm->launch_call = call;
@@ -476,11 +571,15 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
     for (; vm->n_taps < claim->n_taps && vm->n_taps < GW_VM_MAX_NICS; vm->n_taps++)
         snprintf(vm->tap_names[vm->n_taps], sizeof vm->tap_names[0], "%s", claim->taps[vm->n_taps]);
     if (gw_process_attach(claim->pid, claim->start_time, &vm->process, error) < 0) {
+        if (error->code != GW_E_NOT_FOUND) {
+            gw_vm_detach(vm);
+            return -1;
+        }
         if (claim->in_journal)
             dispose(vm);
         else
             gw_vm_detach(vm);
-        return error->code == GW_E_NOT_FOUND ? 1 : -1;
+        return 1;
     }
     if (watch_process(vm) < 0 || open_qmp(vm, error) < 0) {
         gw_vm_detach(vm);

@@ -35,7 +35,7 @@ const char *gw_vm_state_name(enum gw_vm_state state);
 struct gw_vm_watcher {
     /* A QMP event; at_ns is when QEMU emitted it, on CLOCK_MONOTONIC. */
     void (*event)(struct gw_vm_watcher *watcher, const char *name, json_t *data, uint64_t at_ns);
-    /* QEMU has ended, or does not answer any more. The VM is freed after this if it has ended. */
+    /* QEMU has ended, or does not answer any more: the VM may be freed already. */
     void (*gone)(struct gw_vm_watcher *watcher, const struct gw_error *error);
 };
 
@@ -54,6 +54,7 @@ struct gw_vm {
     bool foreign;        /* started by somebody else, and adopted */
     bool ran;            /* the guest ran when the migration that moves it began */
     bool was_incoming;   /* found again after a restart as a guest on its way to this node */
+    bool has_run;        /* as far as QEMU's status tells: the guest has executed something here */
     bool launching;      /* until QMP answers; a QEMU that never does is killed */
     bool in_journal;
     bool ended, qmp_is_closed;
@@ -63,6 +64,7 @@ struct gw_vm {
     char *qmp_path;
     struct gw_process process;
     struct event *exit_event; /* the pidfd */
+    struct event *qmp_timer;  /* opens QMP again, some time after it was lost */
     struct event *kill_timer; /* QEMU was asked to quit; when it fires, it is killed */
     struct gw_qmp_handler qmp_handler;
     struct gw_qmp_link *qmp;
@@ -106,10 +108,19 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
                     const struct gw_vm_claim *claim, struct gw_vm_call *call,
                     struct gw_error *error);
 
-/* Ends the VM. force: QEMU quits, and is killed if it has not after 5 s; otherwise the guest is
- * asked to power down, for which it may take its time. All that was made for it is removed and the
- * VM is freed before call->done, whose vm is NULL. call may be NULL. */
-void gw_vm_end(struct gw_vm *vm, bool force, struct gw_vm_call *call);
+/* 0 if neither the name nor the uuid is one of a VM on this node; otherwise -1 with GW_E_EXISTS. */
+int gw_vm_check_new(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
+                    struct gw_error *error);
+
+/* True while QMP commands can be answered. */
+bool gw_vm_can_talk(const struct gw_vm *vm);
+
+/* Asks the guest to power down, for which it takes its time; needs gw_vm_can_talk(). */
+void gw_vm_power_down(struct gw_vm *vm);
+
+/* Ends QEMU: it quits, and is killed if it has not after 5 s. All that was made for the VM is
+ * removed and it is freed before call->done, whose vm is NULL. call may be NULL. */
+void gw_vm_end(struct gw_vm *vm, struct gw_vm_call *call);
 
 /* Frees the VM without ending QEMU: the daemon stops, the guest stays. */
 void gw_vm_detach(struct gw_vm *vm);

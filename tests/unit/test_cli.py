@@ -289,7 +289,7 @@ def table():
     return [line.split("\t") for line in lines]
 
 
-COMMANDS = ["vm start", "vm stop", "vm list", "vm show", "vm adopt", "check", "migrate", "status",
+COMMANDS = ["vm start", "vm stop", "vm resume", "vm list", "vm show", "vm adopt", "check", "migrate", "status",
             "watch", "cancel", "log", "explain", "node init", "node invite", "node join",
             "node list", "version"]
 

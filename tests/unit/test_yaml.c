@@ -130,7 +130,7 @@ static void bad_text_is_named_by_line(void **state)
         {"\"na\\0me\": b\n", "t.yaml:1: a key: holds a NUL byte"},
         {"name: x\n? [a]\n: b\n", "t.yaml:2: a key must be a plain word"},
         {"name: x\n\tport: 1\n", "t.yaml:2: found a tab"},
-        {"name: x\nport: 1\nparts: [\n", "t.yaml:4: did not find expected node content"},
+        {"name: x\nport: 1\nparts: [\n", "t.yaml:3: did not find expected node content"},
         {"name: x\n\nport: \xff\n", "t.yaml:3: invalid leading UTF-8 octet"},
         {"name: x\non: *p\n", "t.yaml:2: aliases (*name) are not supported"},
         {"name: &p x\n", "t.yaml:1: anchors (&name) are not supported"},

@@ -57,6 +57,7 @@ void gw_cli_put_text(json_t *object, const char *key, const char *text);
 
 /* The handlers of the command table. */
 int gw_cmd_vm_start(struct gw_cli *cli, const struct gw_args *args);
+int gw_cmd_vm_resume(struct gw_cli *cli, const struct gw_args *args);
 int gw_cmd_vm_stop(struct gw_cli *cli, const struct gw_args *args);
 int gw_cmd_vm_list(struct gw_cli *cli, const struct gw_args *args);
 int gw_cmd_vm_show(struct gw_cli *cli, const struct gw_args *args);

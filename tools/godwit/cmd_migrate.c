@@ -87,7 +87,8 @@ static int not_moved(const json_t *record, const char *vm)
         *hint || cancelled ? hint : see);
     if (code != GW_E_UNRESOLVED)
         gw_cli_say("%s runs on %s, as before", vm, gw_field_str(record, "from", "the source"));
-    return gw_cli_status_of(code);
+    /* a migration that began is no wrong usage any more, whatever made it fail */
+    return code == GW_E_UNRESOLVED ? GW_EXIT_PERSON : GW_EXIT_FAILED;
 }
 
 static int finish(const struct gw_cli *cli, const struct gw_follow *f)

@@ -94,7 +94,20 @@ int gw_cmd_vm_stop(struct gw_cli *cli, const struct gw_args *args)
 
     if (gw_cli_send(cli, "DELETE", path, NULL, &reply, &status) < 0)
         return status;
-    show_change(cli, &reply, args->operand, "stopped");
+    show_change(cli, &reply, args->operand,
+                gw_args_flag(args, "force") ? "stopped" : "was asked to power down");
+    return GW_EXIT_OK;
+}
+
+int gw_cmd_vm_resume(struct gw_cli *cli, const struct gw_args *args)
+{
+    gw_autofree char *path = gw_client_path("/v1/vms/", args->operand, "/resume");
+    GW_REPLY_AUTO struct gw_reply reply = {0};
+    int status = GW_EXIT_FAILED;
+
+    if (gw_cli_send(cli, "POST", path, NULL, &reply, &status) < 0)
+        return status;
+    show_change(cli, &reply, args->operand, "runs");
     return GW_EXIT_OK;
 }
 

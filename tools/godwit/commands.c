@@ -53,6 +53,10 @@ const struct gw_command gw_commands[] = {
      "FILE is a VM file as godwit-vm(5) describes it; '-' reads it from standard input.",
      "godwit vm start web1.yaml", NULL, gw_cmd_vm_start},
     {"vm", "stop", "NAME", "Stop a VM", NULL, "godwit vm stop web1", stop_options, gw_cmd_vm_stop},
+    {"vm", "resume", "NAME", "Let a paused VM run again",
+     "For a VM that a failed migration left paused. Make sure first that the guest does not run\n"
+     "on another node.",
+     "godwit vm resume web1", NULL, gw_cmd_vm_resume},
     {"vm", "list", NULL, "List the VMs of this node", NULL, "godwit vm list", NULL, gw_cmd_vm_list},
     {"vm", "show", "NAME", "Show one VM", NULL, "godwit vm show web1", NULL, gw_cmd_vm_show},
     {"vm", "adopt", NULL, "Take over a QEMU that somebody else started",

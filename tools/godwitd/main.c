@@ -27,7 +27,8 @@ static const char usage[] =
     "  --help             this text\n"
     "\n"
     "It runs in the foreground and logs to stderr, or to the journal under systemd. On\n"
-    "SIGTERM it stops and leaves the VMs running; started again, it finds them.\n"
+    "SIGTERM it cancels migrations, stops and leaves the VMs running; started again, it\n"
+    "finds them.\n"
     "A first node:  godwit node init --name n1 --address 10.0.0.1\n";
 
 struct options {
@@ -105,15 +106,15 @@ static void stop(evutil_socket_t sig, short what, void *arg)
 {
     (void)sig;
     (void)what;
-    event_base_loopbreak(arg);
+    gw_daemon_stop(arg);
 }
 
 static int run(struct gw_config *config, const struct gw_log *log)
 {
     struct event_base *base = event_base_new();
-    struct event *on_term = evsignal_new(base, SIGTERM, stop, base);
-    struct event *on_int = evsignal_new(base, SIGINT, stop, base);
-    struct gw_daemon daemon;
+    struct gw_daemon daemon = {.base = base};
+    struct event *on_term = evsignal_new(base, SIGTERM, stop, &daemon);
+    struct event *on_int = evsignal_new(base, SIGINT, stop, &daemon);
     struct gw_error error;
     int status = 1;
 
