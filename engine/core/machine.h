@@ -44,7 +44,7 @@ enum gw_op {
     GW_OP_SWITCH,    /* source: QEMU, paused before the switchover, goes on with it */
     GW_OP_STOP_COPY, /* source: end QEMU's migration; done when QEMU has settled */
     GW_OP_RESUME,    /* both: let the guest run; done when it runs */
-    GW_OP_DISARM,    /* source: put QEMU's capabilities and parameters back to their defaults */
+    GW_OP_DISARM,    /* source: put QEMU's capabilities and parameters back as they were */
     GW_OP_DESTROY,   /* both: end this node's QEMU and remove all that was made for it */
     GW_OP_MAX
 };

@@ -6,7 +6,7 @@
  * A process is held by a pidfd, which names one process for ever: it becomes readable when the
  * process ends (the shell's event loop watches it), and a signal sent through it cannot hit a
  * stranger. The start time says across a restart of the daemon whether a pid on record is still
- * the same process; it is only meaningful within one boot, so callers keep the boot id next to it.
+ * the same process; it is only meaningful within one boot, and no QEMU outlives that.
  *
  * Nothing here waits, except for a program that has just been forked to reach its exec.
  */
