@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "host/adopt.h"
+#include "host/tap.h"
+#include "util/cleanup.h"
 
 #define CMDLINE_MAX_BYTES (1u << 20)
 #define ARGS_MAX          4096u
@@ -66,23 +68,9 @@ static int bridge_of(struct gw_adopt_host *host, const char *ifname, char bridge
     return 0;
 }
 
-/* The tun driver says "iff:<tab>NAME" in fdinfo. */
 static int tap_of_fd(struct gw_adopt_host *host, int fd, char ifname[IFNAMSIZ])
 {
-    const struct proc_host *proc = gw_container_of(host, struct proc_host, host);
-    char path[64], line[256];
-    FILE *file;
-    int rc = -1;
-
-    snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", (int)proc->pid, fd);
-    file = fopen(path, "re");
-    if (!file)
-        return -1;
-    while (rc < 0 && fgets(line, sizeof line, file))
-        if (sscanf(line, "iff: %15s", ifname) == 1)
-            rc = 0;
-    fclose(file);
-    return rc;
+    return gw_tap_of_fd(gw_container_of(host, struct proc_host, host)->pid, fd, ifname);
 }
 
 /* Field 22 of stat; the name in field 2 may hold anything, a ")" too. */

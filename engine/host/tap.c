@@ -283,3 +283,21 @@ int gw_tap_delete(const char *name, struct gw_error *e)
         return gw_error_set_sys(e, error, "delete tap %s", name);
     return 0;
 }
+
+/* The tun driver says "iff:<tab>NAME" in fdinfo. */
+int gw_tap_of_fd(pid_t pid, int fd, char ifname[IFNAMSIZ])
+{
+    char path[64], line[256];
+    FILE *file;
+    int rc = -1;
+
+    snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", (int)pid, fd);
+    file = fopen(path, "re");
+    if (!file)
+        return -1;
+    while (rc < 0 && fgets(line, sizeof line, file))
+        if (sscanf(line, "iff: %15s", ifname) == 1)
+            rc = 0;
+    fclose(file);
+    return rc;
+}

@@ -11,6 +11,7 @@
 
 #include <net/if.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "godwit/error.h"
 
@@ -39,5 +40,9 @@ int gw_bridge_exists(const char *name, struct gw_error *e);
  * released with one free(). Negative errno on failure.
  */
 int gw_bridge_list(char (**namesp)[IFNAMSIZ], size_t *n_namesp);
+
+/* The tap that a descriptor of a process is, as that process's network namespace calls it; -1 if it
+ * is none or cannot be seen. */
+int gw_tap_of_fd(pid_t pid, int fd, char ifname[IFNAMSIZ]);
 
 #endif
