@@ -13,6 +13,7 @@
 #include "host/facts.h"
 #include "host/preflight.h"
 #include "shell/daemon.h"
+#include "shell/guestnet.h"
 #include "shell/error_json.h"
 #include "shell/incoming.h"
 #include "shell/inspect.h"
@@ -92,6 +93,8 @@ static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_
         return;
     }
     gw_migration_set_vm(&in->base, vm);
+    vm->net = gw_guestnet_open(vm);
+    gw_guestnet_hold(vm->net);
     gw_inspect_start(&in->inspect, vm, inspected);
 }
 
@@ -196,11 +199,21 @@ static void op_listen(struct incoming *in)
 
 /* RESUME */
 
+/* Whatever waited on the source is for this guest too, also if it comes when the guest runs
+ * already. */
+static void other_message(struct gw_migration *m, unsigned type, const json_t *body)
+{
+    if (type == GW_WIRE_FRAMES && m->vm && m->vm->net)
+        gw_guestnet_inject(m->vm->net, json_object_get(body, "frames"));
+}
+
 /* Before the source hears of it and lets go, the journal knows that this guest belongs here. */
 static void has_arrived(struct incoming *in, const struct gw_error *error)
 {
-    if (!error && in->base.vm)
+    if (!error && in->base.vm) {
+        gw_guestnet_announce(in->base.vm->net);
         gw_vm_save(in->base.vm);
+    }
     done(in, GW_OP_RESUME, error);
 }
 
@@ -287,14 +300,16 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
     return body;
 }
 
-/* What the source's other messages say, their types say. */
+/* The guest is paused on the source: from now on its packets are to wait for it here. */
 static int take_body(struct gw_migration *m, enum gw_message message, const json_t *body,
                      struct gw_error *error)
 {
-    (void)m;
-    (void)message;
     (void)body;
     (void)error;
+    if (message == GW_MSG_SWITCHING && m->vm && m->vm->net) {
+        gw_guestnet_prime(m->vm->net);
+        gw_guestnet_take(m->vm->net);
+    }
     return 0;
 }
 
@@ -315,6 +330,7 @@ static const struct gw_migration_ops incoming_ops = {
     .begin_op = begin_op,
     .body_of = body_of,
     .take_body = take_body,
+    .other_message = other_message,
     .fini = fini,
 };
 

@@ -215,8 +215,11 @@ void gw_migration_message(struct gw_migration *m, unsigned type, const json_t *b
     for (ev.message = 0; ev.message < GW_MSG_MAX; ev.message++)
         if (wire_types[ev.message] == type)
             break;
-    if (ev.message == GW_MSG_MAX)
-        return; /* a newer peer may say more than we understand */
+    if (ev.message == GW_MSG_MAX) { /* a newer peer may say more than we understand */
+        if (m->ops->other_message)
+            m->ops->other_message(m, type, body);
+        return;
+    }
     if (ev.message == GW_MSG_FAILED || ev.message == GW_MSG_LOST) {
         gw_error_from_json(json_object_get(body, "error"), &error);
         gw_error_prefix(&error, "%s", m->peer);

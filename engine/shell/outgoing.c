@@ -12,6 +12,7 @@
 #include "host/facts.h"
 #include "host/findings.h"
 #include "shell/daemon.h"
+#include "shell/guestnet.h"
 #include "shell/inspect.h"
 #include "shell/outgoing.h"
 #include "shell/qmp_batch.h"
@@ -134,6 +135,7 @@ static void set_both(struct outgoing *o, enum gw_op op, json_t *capabilities, js
 
 static void op_arm(struct outgoing *o)
 {
+    struct gw_vm *vm = o->base.vm;
     struct gw_migration *m = &o->base;
     struct gw_native_offer mine = {
         json_object_get(json_object_get(o->facts, "offer"), "capabilities"),
@@ -148,6 +150,8 @@ static void op_arm(struct outgoing *o)
         done(o, GW_OP_ARM, &error);
         return;
     }
+    gw_guestnet_free(vm->net);
+    vm->net = gw_guestnet_open(vm);
     gw_record_decisions(&m->record, terms.decisions, m->machine.phase, gw_clock_ns());
     m->record.codec = terms.zstd ? "zstd" : "none";
     set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));
@@ -193,6 +197,30 @@ static void command(struct outgoing *o, enum gw_op op, const char *name, json_t 
     o->op = op;
     o->op_call.done = op_answered;
     gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, name, args, COMMAND_TIMEOUT_NS);
+}
+
+/* The guest comes back to life here: so does its traffic. */
+static void op_resume(struct outgoing *o)
+{
+    if (o->base.vm->net)
+        gw_guestnet_take(o->base.vm->net);
+    command(o, GW_OP_RESUME, "cont", NULL);
+}
+
+/* What waits in the taps here, where nobody will read it any more, is for the guest over there. */
+static void send_frames(struct outgoing *o)
+{
+    struct gw_vm *vm = o->base.vm;
+    json_t *frames = vm && vm->net && o->base.conn ? gw_guestnet_drain(vm->net) : NULL;
+    json_t *body;
+
+    if (!frames)
+        return;
+    gw_migration_log(&o->base, GW_LOG_INFO, "%zu frames waited for the guest: sent after it",
+                     json_array_size(frames));
+    body = json_pack("{s:o}", "frames", frames);
+    gw_peer_send(o->base.conn, GW_WIRE_FRAMES, body, NULL);
+    json_decref(body);
 }
 
 static void op_switch(struct outgoing *o)
@@ -405,7 +433,7 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
     case GW_OP_START: command(o, op, "migrate", json_pack("{s:s}", "uri", o->uri)); break;
     case GW_OP_SWITCH: op_switch(o); break;
     case GW_OP_STOP_COPY: op_stop_copy(o); break;
-    case GW_OP_RESUME: command(o, op, "cont", NULL); break;
+    case GW_OP_RESUME: op_resume(o); break;
     case GW_OP_DISARM: op_disarm(o); break;
     case GW_OP_DESTROY: op_destroy(o); break;
     default: abort(); /* not an operation of the source */
@@ -504,11 +532,17 @@ static void phase_changed(struct gw_migration *m)
         event_add(o->progress_timer, &progress_interval);
     else
         event_del(o->progress_timer);
+    if (m->machine.phase == GW_COMMITTING || m->machine.phase == GW_FINISHING)
+        send_frames(o);
+    if (gw_phase_is_end(m->machine.phase) && m->vm)
+        gw_guestnet_free(gw_steal_ptr(&m->vm->net));
 }
 
 /* A round begins: what the one before it came to is to be had now. */
 static void qemu_event(struct gw_migration *m, const char *name)
 {
+    if (strcmp(name, "STOP") == 0 && m->vm && m->vm->net)
+        gw_guestnet_watch(m->vm->net);
     if (strcmp(name, "MIGRATION_PASS") == 0)
         ask_for_figures(outgoing_of(m));
 }

@@ -10,6 +10,7 @@
 #include "host/argv.h"
 #include "host/tap.h"
 #include "shell/daemon.h"
+#include "shell/guestnet.h"
 #include "shell/vm.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -148,6 +149,7 @@ void gw_vm_detach(struct gw_vm *vm)
         event_free(vm->kill_timer);
     if (vm->qmp_timer)
         event_free(vm->qmp_timer);
+    gw_guestnet_free(vm->net);
     gw_process_fini(&vm->process);
     gw_vm_spec_free(vm->spec);
     json_decref(vm->version);

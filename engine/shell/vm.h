@@ -72,7 +72,8 @@ struct gw_vm {
     json_t *version; /* what QEMU said in its greeting */
     struct gw_vm_watcher *watcher;
     struct gw_vm_call *launch_call, *end_call;
-    char migration[16]; /* id of the migration that moves it, or "" */
+    char migration[16];      /* id of the migration that moves it, or "" */
+    struct gw_guestnet *net; /* while it moves, and shortly after; NULL otherwise */
     char tap_names[GW_VM_MAX_NICS][16];
     unsigned n_taps; /* those that this daemon made */
 };

@@ -43,6 +43,7 @@ enum gw_wire_type {
     GW_WIRE_JOIN = 18, /* JOIN and JOINED only travel on a connection made with a token */
     GW_WIRE_JOINED = 19,
     GW_WIRE_NODES = 20,
+    GW_WIRE_FRAMES = 21, /* what waited for the guest in the source's taps */
     GW_WIRE_TYPE_MAX
 };
 
