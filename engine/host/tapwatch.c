@@ -2,18 +2,24 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_packet.h>
+#include <linux/sockios.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "host/tapwatch.h"
 #include "util/cleanup.h"
 
+#define BUFFER_BYTES (4 << 20) /* copies that wait; the kernel counts each with its overhead */
+
 int gw_tapwatch_open(struct gw_tapwatch *w, const char *tap, struct gw_error *error)
 {
     gw_autoclose int fd = -1;
-    int on = 1;
+    struct timespec at;
+    int on = 1, room = BUFFER_BYTES;
 
     *w = GW_TAPWATCH_NONE;
     w->tap_index = (int)if_nametoindex(tap);
@@ -23,6 +29,8 @@ int gw_tapwatch_open(struct gw_tapwatch *w, const char *tap, struct gw_error *er
     fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on) < 0)
         return gw_error_set_sys(error, errno, "watch %s", tap);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+    ioctl(fd, SIOCGSTAMPNS, &at); /* the first call turns time stamps on */
     w->fd = gw_steal_fd(&fd);
     return 0;
 }
@@ -34,29 +42,52 @@ int gw_tapwatch_start(struct gw_tapwatch *w, struct gw_error *error)
         .sll_protocol = htons(ETH_P_ALL),
         .sll_ifindex = w->tap_index,
     };
+    uint8_t byte;
 
+    if (w->started) {
+        while (recv(w->fd, &byte, sizeof byte, MSG_TRUNC) >= 0)
+            ;
+        gw_tapwatch_is_complete(w); /* counts from here */
+        return 0;
+    }
     if (w->fd < 0 || bind(w->fd, (struct sockaddr *)&address, sizeof address) < 0)
         return gw_error_set_sys(error, w->fd < 0 ? EBADF : errno, "watch a tap");
+    w->started = true;
     return 0;
 }
 
-int gw_tapwatch_read(struct gw_tapwatch *w, uint8_t *buffer, size_t size, size_t *n_bytesp,
-                     struct gw_error *error)
+bool gw_tapwatch_is_complete(struct gw_tapwatch *w)
 {
+    struct tpacket_stats stats;
+    socklen_t size = sizeof stats;
+
+    /* reading sets the counters back */
+    return w->started && getsockopt(w->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) == 0 &&
+           stats.tp_drops == 0;
+}
+
+int gw_tapwatch_read(struct gw_tapwatch *w, struct gw_tapwatch_frame *frame, struct gw_error *error)
+{
+    struct timespec at = {0};
     struct sockaddr_ll from;
     socklen_t from_size;
     ssize_t n;
 
     do {
         from_size = sizeof from;
-        n = w->fd < 0 ? -1 : recvfrom(w->fd, buffer, size, 0, (struct sockaddr *)&from, &from_size);
+        n = w->fd < 0 ? -1
+                      : recvfrom(w->fd, frame->bytes, frame->size, 0, (struct sockaddr *)&from,
+                                 &from_size);
     } while (n >= 0 &&
              from.sll_pkttype != PACKET_OUTGOING); /* into the tap, not out of the guest */
     if (n < 0 && (w->fd < 0 || errno == EAGAIN))
         return 0;
     if (n < 0)
         return gw_error_set_sys(error, errno, "read the copies of a tap's frames");
-    *n_bytesp = (size_t)n;
+    if (ioctl(w->fd, SIOCGSTAMPNS, &at) < 0)
+        at = (struct timespec){0};
+    frame->n_bytes = (size_t)n;
+    frame->at_ns = (uint64_t)at.tv_sec * 1000000000 + (uint64_t)at.tv_nsec;
     return 1;
 }
 

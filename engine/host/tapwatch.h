@@ -10,6 +10,7 @@
 #ifndef GW_HOST_TAPWATCH_H
 #define GW_HOST_TAPWATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@
 struct gw_tapwatch {
     int fd;
     int tap_index;
+    bool started;
 };
 
 #define GW_TAPWATCH_NONE ((struct gw_tapwatch){.fd = -1})
@@ -26,14 +28,26 @@ struct gw_tapwatch {
 /* Prepares; nothing is copied yet. Needs CAP_NET_RAW. 0 or -1 with *error. */
 int gw_tapwatch_open(struct gw_tapwatch *w, const char *tap, struct gw_error *error);
 
-/* From now on frames into the tap are copied. A system call of some microseconds. */
+/* From now on frames into the tap are copied; copies from before are thrown away. A few system
+ * calls. */
 int gw_tapwatch_start(struct gw_tapwatch *w, struct gw_error *error);
 
 /*
- * Takes the oldest copy: 1 with its bytes in buffer (size of them at most), beginning with a struct
- * virtio_net_hdr as those of macmove.h; 0 if there is none; -1 with *error.
+ * Whether every frame since gw_tapwatch_start() was copied: with more than a few MB of traffic
+ * since then the later ones were not. Asks once: the answer is forgotten by asking.
  */
-int gw_tapwatch_read(struct gw_tapwatch *w, uint8_t *buffer, size_t size, size_t *n_bytesp,
+bool gw_tapwatch_is_complete(struct gw_tapwatch *w);
+
+/* A copy, beginning with a struct virtio_net_hdr as those of macmove.h. */
+struct gw_tapwatch_frame {
+    uint8_t *bytes; /* the caller's buffer */
+    size_t size;    /* of it; a longer frame is cut */
+    size_t n_bytes;
+    uint64_t at_ns; /* when it went into the tap, CLOCK_REALTIME; 0: not known */
+};
+
+/* Takes the oldest copy: 1 with it in *frame; 0 if there is none; -1 with *error. */
+int gw_tapwatch_read(struct gw_tapwatch *w, struct gw_tapwatch_frame *frame,
                      struct gw_error *error);
 
 /* Idempotent. */

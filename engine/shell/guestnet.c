@@ -11,6 +11,7 @@
 #include "shell/daemon.h"
 #include "shell/guestnet.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 #define ANNOUNCE_ROUNDS 5
 #define FRAME_MAX       70000u /* a GSO frame and its header */
@@ -20,6 +21,7 @@ struct nic {
     unsigned index; /* in the VM's list */
     int tap_fd;     /* QEMU's, duplicated when it is first needed; -1 */
     struct gw_tapwatch watch;
+    bool drained; /* what QEMU swallowed has been sent */
 };
 
 struct gw_guestnet {
@@ -27,7 +29,8 @@ struct gw_guestnet {
     struct nic nics[GW_VM_MAX_NICS];
     unsigned n_nics;
     struct event *timer;
-    unsigned rounds; /* announcements made */
+    unsigned rounds;    /* announcements made */
+    uint64_t paused_ns; /* monotonic; 0: the guest runs */
 };
 
 static void complain(struct gw_guestnet *net, int result, const char *what,
@@ -190,38 +193,75 @@ static json_t *queued_frames(struct gw_guestnet *net, struct nic *nic)
     return list;
 }
 
-/* Everything that went into the tap since gw_guestnet_watch(). */
-static json_t *copied_frames(struct gw_guestnet *net, struct nic *nic)
+/* Whether a frame went into its tap when the guest was paused already. */
+static bool is_after_pause(const struct gw_guestnet *net, uint64_t realtime_ns)
+{
+    uint64_t ago_ns = gw_clock_realtime_ns() - realtime_ns;
+
+    return realtime_ns && net->paused_ns && gw_clock_ns() - ago_ns > net->paused_ns;
+}
+
+/* Everything that went into the tap since gw_guestnet_watch(), and how much of it after the pause.
+ */
+static json_t *copied_frames(struct gw_guestnet *net, struct nic *nic, size_t *n_afterp)
 {
     gw_autofree uint8_t *buffer = malloc(FRAME_MAX);
+    struct gw_tapwatch_frame frame = {.bytes = buffer, .size = FRAME_MAX};
     json_t *list = json_array();
     struct gw_error error;
-    size_t n, n_bytes = 0;
-    int result = buffer ? 1 : 0;
+    size_t n_bytes = 0;
+    int result = buffer && gw_tapwatch_is_complete(&nic->watch) ? 1 : 0;
 
+    *n_afterp = 0;
     while (result == 1 && n_bytes < GW_GUESTNET_FRAMES_MAX) {
-        result = gw_tapwatch_read(&nic->watch, buffer, FRAME_MAX, &n, &error);
+        result = gw_tapwatch_read(&nic->watch, &frame, &error);
         complain(net, result, "reading what was meant for it", &error);
-        if (result == 1)
-            json_array_append_new(list, entry(nic, buffer, n));
-        n_bytes += result == 1 ? n : 0;
+        if (result != 1)
+            break;
+        json_array_append_new(list, entry(nic, frame.bytes, frame.n_bytes));
+        n_bytes += frame.n_bytes;
+        *n_afterp += is_after_pause(net, frame.at_ns);
     }
     return list;
 }
 
 /*
- * A paused QEMU swallows one frame, and the later ones stay in the queue. The copies begin a moment
- * after the pause. So one of the two lists is the end of the other: mostly the queue is the copies
- * without the first; if frames came in that moment, the copies are the queue without its first
- * ones.
+ * A paused QEMU swallows one frame, and the later ones stay in the queue. The copies begin before
+ * the pause, so their end is the queue, before that stands the swallowed one, and all before that
+ * was delivered. With an empty queue, what came after the pause was swallowed. Without copies (too
+ * much traffic for them) there is only the queue.
  */
+static size_t n_undelivered(size_t n_copied, size_t n_after, size_t n_queued, bool first)
+{
+    if (n_copied < n_queued)
+        return n_queued;
+    if (n_queued > 0)
+        return first && n_copied > n_queued ? n_queued + 1 : n_queued;
+    return first ? n_after : 0;
+}
+
 static void drain_nic(struct gw_guestnet *net, struct nic *nic, json_t *frames)
 {
-    json_t *queued = queued_frames(net, nic), *copied = copied_frames(net, nic);
+    json_t *queued = queued_frames(net, nic), *copied, *from;
+    size_t n_after, n, n_all;
 
-    json_array_extend(frames, json_array_size(copied) < json_array_size(queued) ? queued : copied);
+    copied = copied_frames(net, nic, &n_after);
+    from = json_array_size(copied) < json_array_size(queued) ? queued : copied;
+    n_all = json_array_size(from);
+    n = n_undelivered(json_array_size(copied), n_after, json_array_size(queued), !nic->drained);
+    nic->drained |= n > 0;
+    for (size_t i = n_all - n; i < n_all; i++)
+        json_array_append(frames, json_array_get(from, i));
     json_decref(queued);
     json_decref(copied);
+}
+
+void gw_guestnet_paused(struct gw_guestnet *net, uint64_t at_ns)
+{
+    net->paused_ns = at_ns;
+    for (unsigned i = 0; i < net->n_nics; i++)
+        if (!net->nics[i].watch.started)
+            gw_tapwatch_start(&net->nics[i].watch, NULL);
 }
 
 void gw_guestnet_watch(struct gw_guestnet *net)

@@ -36,8 +36,12 @@ void gw_guestnet_take(struct gw_guestnet *net);
  * qapi/migration.json with their defaults. The last time net is taken from its VM and freed. */
 void gw_guestnet_announce(struct gw_guestnet *net);
 
-/* The guest has just been paused: what goes into its taps from now on is not for this node. */
+/* The guest may be paused from now on: what goes into its taps is copied, and what was copied
+ * before is forgotten. Call it now and then, so that few copies wait. */
 void gw_guestnet_watch(struct gw_guestnet *net);
+
+/* The guest was paused at that time (CLOCK_MONOTONIC). */
+void gw_guestnet_paused(struct gw_guestnet *net, uint64_t at_ns);
 
 /*
  * Takes what was meant for a guest that is paused here and will run elsewhere: a new array of {nic,

@@ -280,7 +280,7 @@ static void vm_event(struct gw_vm_watcher *watcher, const char *name, json_t *da
     struct gw_error error;
 
     if (m->ops->qemu_event)
-        m->ops->qemu_event(m, name);
+        m->ops->qemu_event(m, name, at_ns);
     if (strcmp(name, "STOP") == 0 && m->machine.role == GW_SOURCE)
         b->paused_ns = at_ns;
     if (strcmp(name, "RESUME") == 0 && m->machine.role == GW_DESTINATION)

@@ -37,7 +37,7 @@ struct gw_migration_ops {
     /* A message that is none of the machine's. May be NULL; body is borrowed and untrusted. */
     void (*other_message)(struct gw_migration *m, unsigned type, const json_t *body);
     /* QEMU emitted this event; besides what the machine is told. May be NULL. */
-    void (*qemu_event)(struct gw_migration *m, const char *name);
+    void (*qemu_event)(struct gw_migration *m, const char *name, uint64_t at_ns);
     /* The phase has changed. May be NULL. */
     void (*phase_changed)(struct gw_migration *m);
     /* Free what the role holds. */

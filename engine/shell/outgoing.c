@@ -394,9 +394,13 @@ static void ask_for_figures(struct outgoing *o)
 
 static void progress_timer_came(evutil_socket_t fd, short what, void *arg)
 {
+    struct outgoing *o = arg;
+
     (void)fd;
     (void)what;
-    ask_for_figures(arg);
+    if (o->base.vm && o->base.vm->net)
+        gw_guestnet_watch(o->base.vm->net);
+    ask_for_figures(o);
 }
 
 /* DESTROY: the guest runs elsewhere. The last figures first, for the record. */
@@ -528,10 +532,13 @@ static void phase_changed(struct gw_migration *m)
 {
     struct outgoing *o = outgoing_of(m);
 
-    if (m->machine.phase == GW_PRECOPY)
+    if (m->machine.phase == GW_PRECOPY) {
         event_add(o->progress_timer, &progress_interval);
-    else
+        if (m->vm && m->vm->net)
+            gw_guestnet_watch(m->vm->net);
+    } else {
         event_del(o->progress_timer);
+    }
     if (m->machine.phase == GW_COMMITTING || m->machine.phase == GW_FINISHING)
         send_frames(o);
     if (gw_phase_is_end(m->machine.phase) && m->vm)
@@ -539,10 +546,12 @@ static void phase_changed(struct gw_migration *m)
 }
 
 /* A round begins: what the one before it came to is to be had now. */
-static void qemu_event(struct gw_migration *m, const char *name)
+static void qemu_event(struct gw_migration *m, const char *name, uint64_t at_ns)
 {
-    if (strcmp(name, "STOP") == 0 && m->vm && m->vm->net)
-        gw_guestnet_watch(m->vm->net);
+    struct gw_guestnet *net = m->vm ? m->vm->net : NULL;
+
+    if (strcmp(name, "STOP") == 0 && net)
+        gw_guestnet_paused(net, at_ns);
     if (strcmp(name, "MIGRATION_PASS") == 0)
         ask_for_figures(outgoing_of(m));
 }

@@ -14,6 +14,15 @@
 #define GW_NS_PER_S  UINT64_C(1000000000)
 
 /* Nanoseconds of CLOCK_MONOTONIC; comparable only within one boot of one node. */
+/* CLOCK_REALTIME, for comparing with time stamps of the kernel and of QEMU. */
+static inline uint64_t gw_clock_realtime_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static inline uint64_t gw_clock_ns(void)
 {
     struct timespec now;

@@ -11,7 +11,7 @@ import godwit_lab  # pylint: disable=wrong-import-position
 
 # The rest relies on these.
 ORDER = ('test_lab', 'test_move', 'test_refused', 'test_failures', 'test_adopt', 'test_figures',
-         'test_endurance', 'test_demo')
+         'test_network', 'test_endurance', 'test_demo')
 VM = 'web1'
 SANITIZER = re.compile(r'ERROR: (Leak|Address)Sanitizer|runtime error:')
 
@@ -76,6 +76,11 @@ class Place:
         here = self.guest.node()
         self.source = self.lab.nodes[here]
         self.destination = self.lab.nodes['n2' if here == 'n1' else 'n1']
+
+    def command_line(self):
+        """Of the guest's QEMU, which must have moved once."""
+        with open(f'/proc/{self.source.vms()[VM]["pid"]}/cmdline', 'rb') as source:
+            return source.read().decode().split('\0')[:-1]
 
     def move(self, *options):
         """Moves the guest to the other node, checks its memory there; gives the JSON object."""

@@ -75,9 +75,7 @@ def median(runs, key):
 
 def test_overhead(lab, place):
     ours = [godwit_move(place) for _ in range(N_RUNS)]
-    pid = place.source.vms()[VM]['pid']
-    with open(f'/proc/{pid}/cmdline', 'rb') as source:
-        template = source.read().decode().split('\0')[:-1]
+    template = place.command_line()
     place.guest.stop()
     theirs = [bare_move(lab, same_qemu(template)) for _ in range(N_RUNS)]
     for key, what in (('wall_ms', 'from the command to its end, start of the second QEMU included'),

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A real tap on a real bridge, in a network namespace of its own; 77 where that is not allowed. */
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "host/macmove.h"
+#include "host/tap.h"
+#include "host/tapwatch.h"
+#include "shell/daemon.h"
+#include "shell/guestnet.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+#define MAC "52:54:00:77:00:64"
+
+static int tap_fd = -1;
+
+/* As a guest would hold it; nobody reads it but the test. */
+static int make_tap(void **state)
+{
+    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+
+    (void)state;
+    if (system("ip link add br0 type bridge && ip link set br0 up") != 0 ||
+        gw_tap_create("tap0", "br0", NULL) < 0)
+        return -1;
+    tap_fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    strcpy(ifr.ifr_name, "tap0");
+    return ioctl(tap_fd, TUNSETIFF, &ifr);
+}
+
+static int remove_tap(void **state)
+{
+    (void)state;
+    close(tap_fd);
+    gw_tap_delete("tap0", NULL);
+    return system("ip link del br0");
+}
+
+/* A frame into the tap, as the bridge would send one; number stands in its last byte. */
+static void send_frame(struct gw_macmove *mm, uint8_t number)
+{
+    uint8_t frame[GW_MACMOVE_HEADER_BYTES + 60] = {0};
+
+    memcpy(frame + GW_MACMOVE_HEADER_BYTES, "\x52\x54\x00\x77\x00\x64\x02\x00\x00\x00\x00\x01", 12);
+    frame[GW_MACMOVE_HEADER_BYTES + 12] = 0x88;
+    frame[GW_MACMOVE_HEADER_BYTES + 13] = 0xb5;
+    frame[sizeof frame - 1] = number;
+    assert_int_equal(gw_macmove_inject(mm, frame, sizeof frame, NULL), 0);
+}
+
+/* Every test frame that the tap's own queue holds, by its number; other frames are passed over. */
+static void read_numbers(char *numbers, size_t size)
+{
+    uint8_t frame[2048];
+    size_t n = 0;
+    ssize_t got;
+
+    while ((got = read(tap_fd, frame, sizeof frame)) > 0)
+        if (got == (ssize_t)(sizeof(struct virtio_net_hdr) + 60) && frame[22] == 0x88 &&
+            frame[23] == 0xb5 && n + 1 < size)
+            numbers[n++] = (char)('0' + frame[got - 1]);
+    numbers[n] = '\0';
+}
+
+static void only_what_comes_after_the_start_is_copied(void **state)
+{
+    struct gw_tapwatch w;
+    struct gw_macmove mm = {0};
+    uint8_t bytes[2048];
+    struct gw_tapwatch_frame frame = {.bytes = bytes, .size = sizeof bytes};
+    char copied[16] = "";
+    size_t n_copied = 0;
+
+    (void)state;
+    assert_int_equal(gw_macmove_open(&mm, "br0", "tap0", MAC, NULL), 0);
+    assert_int_equal(gw_tapwatch_open(&w, "tap0", NULL), 0);
+    send_frame(&mm, 1);
+    assert_int_equal(gw_tapwatch_read(&w, &frame, NULL), 0);
+    assert_int_equal(gw_tapwatch_start(&w, NULL), 0);
+    send_frame(&mm, 2);
+    send_frame(&mm, 3);
+    while (gw_tapwatch_read(&w, &frame, NULL) == 1)
+        if (frame.n_bytes == GW_MACMOVE_HEADER_BYTES + 60 && bytes[22] == 0x88 &&
+            bytes[23] == 0xb5) {
+            copied[n_copied++] = (char)('0' + bytes[frame.n_bytes - 1]);
+            assert_true(frame.at_ns > 0 && gw_clock_realtime_ns() - frame.at_ns < GW_NS_PER_S);
+        }
+    assert_string_equal(copied, "23");
+    read_numbers(copied, sizeof copied);
+    assert_string_equal(copied, "123"); /* the originals went where they should */
+    gw_tapwatch_fini(&w);
+    gw_tapwatch_fini(&w);
+    assert_int_equal(gw_tapwatch_read(&w, &frame, NULL), 0);
+    gw_macmove_fini(&mm);
+}
+
+static void no_tap_no_watch(void **state)
+{
+    struct gw_tapwatch w;
+    struct gw_error e;
+
+    (void)state;
+    assert_int_equal(gw_tapwatch_open(&w, "nothere", &e), -1);
+    assert_non_null(strstr(e.msg, "nothere"));
+    assert_int_equal(gw_tapwatch_start(&w, &e), -1);
+    gw_tapwatch_fini(&w);
+}
+
+/* Just enough of a VM and its daemon for guestnet. */
+static struct gw_daemon a_daemon;
+static struct gw_vm_nic a_nic = {.bridge = (char *)"br0", .mac = (char *)MAC};
+static struct gw_vm_spec a_spec = {.name = (char *)"web1", .nics = &a_nic, .n_nics = 1};
+static struct gw_vm a_vm = {
+    .daemon = &a_daemon, .spec = &a_spec, .tap_names = {"tap0"}, .n_taps = 1};
+
+static struct gw_guestnet *open_net(void)
+{
+    a_daemon.base = event_base_new();
+    a_daemon.log = (struct gw_log){.level = GW_LOG_ERROR};
+    assert_int_equal(gw_process_attach(getpid(), 0, &a_vm.process, NULL), 0);
+    return gw_guestnet_open(&a_vm);
+}
+
+static void close_net(struct gw_guestnet *net)
+{
+    gw_guestnet_free(net);
+    gw_process_fini(&a_vm.process);
+    event_base_free(a_daemon.base);
+}
+
+static json_t *round_trip(json_t *frames)
+{
+    char *text = json_dumps(frames, 0);
+    json_t *again = json_loads(text, 0, NULL);
+
+    free(text);
+    json_decref(frames);
+    return again;
+}
+
+static void what_a_paused_qemu_swallowed_is_sent_too(void **state)
+{
+    struct gw_guestnet *net = open_net();
+    struct gw_macmove mm = {0};
+    uint8_t swallowed[2048];
+    char numbers[16];
+    json_t *frames;
+
+    (void)state;
+    assert_int_equal(gw_macmove_open(&mm, "br0", "tap0", MAC, NULL), 0);
+    read_numbers(numbers, sizeof numbers);
+    gw_guestnet_watch(net);
+    send_frame(&mm, 7);
+    assert_true(read(tap_fd, swallowed, sizeof swallowed) > 0); /* the guest had this one */
+    gw_guestnet_paused(net, gw_clock_ns());
+    send_frame(&mm, 1);
+    assert_true(read(tap_fd, swallowed, sizeof swallowed) > 0);
+    send_frame(&mm, 2);
+    frames = round_trip(gw_guestnet_drain(net));
+    assert_null(gw_guestnet_drain(net)); /* each frame once */
+    gw_guestnet_inject(net, frames);
+    read_numbers(numbers, sizeof numbers);
+    assert_string_equal(numbers, "12");
+    json_decref(frames);
+    gw_macmove_fini(&mm);
+    close_net(net);
+}
+
+static void frames_that_came_before_the_watch_are_not_lost(void **state)
+{
+    struct gw_guestnet *net = open_net();
+    struct gw_macmove mm = {0};
+    char numbers[16];
+    json_t *frames;
+
+    (void)state;
+    assert_int_equal(gw_macmove_open(&mm, "br0", "tap0", MAC, NULL), 0);
+    read_numbers(numbers, sizeof numbers);
+    send_frame(&mm, 1);
+    send_frame(&mm, 2);
+    gw_guestnet_paused(net, gw_clock_ns());
+    send_frame(&mm, 3);
+    frames = round_trip(gw_guestnet_drain(net));
+    gw_guestnet_inject(net, frames);
+    read_numbers(numbers, sizeof numbers);
+    assert_string_equal(numbers, "123");
+    json_decref(frames);
+    gw_macmove_fini(&mm);
+    close_net(net);
+}
+
+static void the_last_frame_was_swallowed_only_if_it_came_after_the_pause(void **state)
+{
+    struct gw_guestnet *net = open_net();
+    struct gw_macmove mm = {0};
+    uint8_t taken[2048];
+    char numbers[16];
+    json_t *frames;
+
+    (void)state;
+    assert_int_equal(gw_macmove_open(&mm, "br0", "tap0", MAC, NULL), 0);
+    read_numbers(numbers, sizeof numbers);
+    gw_guestnet_watch(net);
+    send_frame(&mm, 1);
+    assert_true(read(tap_fd, taken, sizeof taken) > 0);
+    gw_guestnet_paused(net, gw_clock_ns() + GW_NS_PER_MS);
+    assert_null(gw_guestnet_drain(net));
+    send_frame(&mm, 2);
+    assert_true(read(tap_fd, taken, sizeof taken) > 0);
+    gw_guestnet_paused(net, gw_clock_ns() - GW_NS_PER_MS);
+    frames = gw_guestnet_drain(net);
+    assert_int_equal(json_array_size(frames), 1);
+    json_decref(frames);
+    gw_macmove_fini(&mm);
+    close_net(net);
+}
+
+static void nonsense_from_a_peer_is_dropped(void **state)
+{
+    static const char *const rows[] = {
+        "null",
+        "7",
+        "{}",
+        "[7]",
+        "[{}]",
+        "[{\"nic\":0}]",
+        "[{\"nic\":0,\"frame\":7}]",
+        "[{\"nic\":0,\"frame\":\"\"}]",
+        "[{\"nic\":0,\"frame\":\"A\"}]",
+        "[{\"nic\":0,\"frame\":\"!!!!\"}]",
+        "[{\"nic\":0,\"frame\":\"====\"}]",
+        "[{\"nic\":1,\"frame\":\"AAAA\"}]",
+        "[{\"nic\":-1,\"frame\":\"AAAA\"}]",
+        "[{\"nic\":0,\"frame\":\"AAAA\"}]", /* shorter than a header */
+    };
+    struct gw_guestnet *net = open_net();
+    size_t length = 400000;
+    char *huge = malloc(length + 1), numbers[16];
+    json_t *frames;
+
+    (void)state;
+    a_daemon.log.level = (enum gw_log_level)0; /* it complains, as it should */
+    read_numbers(numbers, sizeof numbers);
+    for (size_t i = 0; i < GW_ARRAY_SIZE(rows); i++) {
+        frames = json_loads(rows[i], JSON_DECODE_ANY, NULL);
+        gw_guestnet_inject(net, frames);
+        json_decref(frames);
+    }
+    memset(huge, 'A', length);
+    huge[length] = '\0';
+    frames = json_pack("[{s:i, s:s}]", "nic", 0, "frame", huge);
+    gw_guestnet_inject(net, frames);
+    json_decref(frames);
+    free(huge);
+    read_numbers(numbers, sizeof numbers);
+    assert_string_equal(numbers, "");
+    close_net(net);
+}
+
+static void the_filler_goes_first(void **state)
+{
+    struct gw_guestnet *net = open_net();
+    char numbers[16];
+
+    (void)state;
+    read_numbers(numbers, sizeof numbers);
+    gw_guestnet_prime(net);
+    read_numbers(numbers, sizeof numbers);
+    assert_string_equal(numbers, "0");
+    close_net(net);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(only_what_comes_after_the_start_is_copied, make_tap,
+                                        remove_tap),
+        cmocka_unit_test(no_tap_no_watch),
+        cmocka_unit_test_setup_teardown(what_a_paused_qemu_swallowed_is_sent_too, make_tap,
+                                        remove_tap),
+        cmocka_unit_test_setup_teardown(frames_that_came_before_the_watch_are_not_lost, make_tap,
+                                        remove_tap),
+        cmocka_unit_test_setup_teardown(
+            the_last_frame_was_swallowed_only_if_it_came_after_the_pause, make_tap, remove_tap),
+        cmocka_unit_test_setup_teardown(nonsense_from_a_peer_is_dropped, make_tap, remove_tap),
+        cmocka_unit_test_setup_teardown(the_filler_goes_first, make_tap, remove_tap),
+    };
+
+    if (unshare(CLONE_NEWNET) < 0) {
+        perror("no network namespace");
+        return 77;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
