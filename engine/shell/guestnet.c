@@ -14,7 +14,8 @@
 #include "util/clock.h"
 
 #define ANNOUNCE_ROUNDS 5
-#define FRAME_MAX       70000u /* a GSO frame and its header */
+#define FRAME_MAX       70000u             /* a GSO frame and its header */
+#define DELIVERED_NS    (5 * GW_NS_PER_MS) /* this long before the pause QEMU had still read it */
 
 struct nic {
     struct gw_macmove mm;
@@ -193,34 +194,44 @@ static json_t *queued_frames(struct gw_guestnet *net, struct nic *nic)
     return list;
 }
 
-/* Whether a frame went into its tap when the guest was paused already. */
-static bool is_after_pause(const struct gw_guestnet *net, uint64_t realtime_ns)
+/* How long after the pause a frame went into its tap; negative: before. Unknown times count as 0.
+ */
+static int64_t since_pause_ns(const struct gw_guestnet *net, uint64_t realtime_ns)
 {
     uint64_t ago_ns = gw_clock_realtime_ns() - realtime_ns;
 
-    return realtime_ns && net->paused_ns && gw_clock_ns() - ago_ns > net->paused_ns;
+    if (!realtime_ns || !net->paused_ns)
+        return 0;
+    return (int64_t)(gw_clock_ns() - ago_ns - net->paused_ns);
 }
 
-/* Everything that went into the tap since gw_guestnet_watch(), and how much of it after the pause.
+/*
+ * What went into the tap from shortly before the pause on, and how much of it after. What is older
+ * was delivered. A flood gives nothing: its end would have to be kept, and only its beginning was.
  */
 static json_t *copied_frames(struct gw_guestnet *net, struct nic *nic, size_t *n_afterp)
 {
     gw_autofree uint8_t *buffer = malloc(FRAME_MAX);
     struct gw_tapwatch_frame frame = {.bytes = buffer, .size = FRAME_MAX};
+    bool complete = buffer && gw_tapwatch_is_complete(&nic->watch);
     json_t *list = json_array();
     struct gw_error error;
     size_t n_bytes = 0;
-    int result = buffer && gw_tapwatch_is_complete(&nic->watch) ? 1 : 0;
 
     *n_afterp = 0;
-    while (result == 1 && n_bytes < GW_GUESTNET_FRAMES_MAX) {
-        result = gw_tapwatch_read(&nic->watch, &frame, &error);
-        complain(net, result, "reading what was meant for it", &error);
-        if (result != 1)
-            break;
+    while (complete && gw_tapwatch_read(&nic->watch, &frame, &error) == 1) {
+        int64_t since_ns = since_pause_ns(net, frame.at_ns);
+
+        if (since_ns < -(int64_t)DELIVERED_NS)
+            continue;
         json_array_append_new(list, entry(nic, frame.bytes, frame.n_bytes));
+        *n_afterp += since_ns > 0;
         n_bytes += frame.n_bytes;
-        *n_afterp += is_after_pause(net, frame.at_ns);
+        complete = n_bytes <= GW_GUESTNET_FRAMES_MAX;
+    }
+    if (!complete) {
+        json_array_clear(list);
+        *n_afterp = 0;
     }
     return list;
 }

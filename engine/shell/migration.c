@@ -291,8 +291,9 @@ static void vm_event(struct gw_vm_watcher *watcher, const char *name, json_t *da
     if (ev.status == GW_QEMU_COMPLETED)
         *(m->machine.role == GW_SOURCE ? &b->sent_ns : &b->loaded_ns) = at_ns;
     if (ev.status == GW_QEMU_FAILED || ev.status == GW_QEMU_CANCELLED) {
-        gw_error_set(&error, GW_E_QEMU, "QEMU on %s says that the migration has %s",
-                     m->machine.role == GW_SOURCE ? m->record.from : m->record.to, status);
+        gw_error_set(&error, GW_E_QEMU, "QEMU on %s says that the migration from %s to %s has %s",
+                     m->machine.role == GW_SOURCE ? m->record.from : m->record.to, m->record.from,
+                     m->record.to, status);
         gw_error_hint(&error,
                       "see `godwit log %s` on both nodes, and whether the nodes' migration "
                       "addresses reach each other",

@@ -230,6 +230,36 @@ static void the_last_frame_was_swallowed_only_if_it_came_after_the_pause(void **
     close_net(net);
 }
 
+/* More than is carried: only what is in the queue goes, and nothing that the guest has had already.
+ */
+static void a_flood_is_cut_to_the_queue(void **state)
+{
+    struct gw_guestnet *net = open_net();
+    struct gw_macmove mm = {0};
+    uint8_t taken[2048];
+    char numbers[16];
+    json_t *frames;
+
+    (void)state;
+    assert_int_equal(gw_macmove_open(&mm, "br0", "tap0", MAC, NULL), 0);
+    read_numbers(numbers, sizeof numbers);
+    gw_guestnet_watch(net);
+    gw_guestnet_paused(net, gw_clock_ns());
+    for (int i = 0; i < 1000; i++) {
+        send_frame(&mm, 1);
+        assert_true(read(tap_fd, taken, sizeof taken) > 0);
+    }
+    send_frame(&mm, 2);
+    frames = gw_guestnet_drain(net);
+    assert_int_equal(json_array_size(frames), 1);
+    gw_guestnet_inject(net, frames);
+    read_numbers(numbers, sizeof numbers);
+    assert_string_equal(numbers, "2");
+    json_decref(frames);
+    gw_macmove_fini(&mm);
+    close_net(net);
+}
+
 static void nonsense_from_a_peer_is_dropped(void **state)
 {
     static const char *const rows[] = {
@@ -297,6 +327,7 @@ int main(void)
                                         remove_tap),
         cmocka_unit_test_setup_teardown(
             the_last_frame_was_swallowed_only_if_it_came_after_the_pause, make_tap, remove_tap),
+        cmocka_unit_test_setup_teardown(a_flood_is_cut_to_the_queue, make_tap, remove_tap),
         cmocka_unit_test_setup_teardown(nonsense_from_a_peer_is_dropped, make_tap, remove_tap),
         cmocka_unit_test_setup_teardown(the_filler_goes_first, make_tap, remove_tap),
     };
