@@ -3,11 +3,12 @@
  * The destination's machine. It exists from the arrival of PREPARE.
  *
  * Happy path:  LAUNCH → ARM → LISTEN → PREPARED → (QEMU loads) → SWITCHING → completed: loaded →
- * COMMIT → RESUME → RUNNING → FINISHED.
+ * COMMIT → CLAIM, where there is an owner record → RESUME → RUNNING → FINISHED.
  *
- * Failure before RESUME is asked for, from anywhere, COMMIT or not: FAILING. It tells the source,
- * destroys the QEMU, and says so. The source may rely on FAILED: the guest never ran here and
- * never will. Once RESUME was asked for, and QEMU is lost before it answers, nobody can know: LOST.
+ * Failure before RESUME is asked for, from anywhere, COMMIT or not, CLAIM or not: FAILING. It tells
+ * the source, destroys the QEMU, and says so. The source may rely on FAILED: the guest never ran
+ * here and never will, also if the record says that it might. Once RESUME was asked for, and QEMU
+ * is lost before it answers, nobody can know: LOST.
  *
  * A lost connection ends the migration before COMMIT and changes nothing after it: the source
  * comes back and asks.
@@ -35,7 +36,7 @@ static int before_resume(struct gw_machine *m, const struct gw_event *ev, struct
         return 0;
     case GW_EV_QEMU_GONE: fail(m, ev->error, u); return 0;
     case GW_EV_MESSAGE:
-        if (ev->message != GW_MSG_ABORT || m->phase == GW_COMMITTING)
+        if (ev->message != GW_MSG_ABORT || (m->phase == GW_COMMITTING && !m->has_record))
             break;
         m->cancelled = true;
         m->told = true;
@@ -113,12 +114,21 @@ static void let_it_run(struct gw_machine *m, struct gw_update *u)
     begin_op(m, GW_OP_RESUME, u);
 }
 
+/* All of the guest is here. It may run once the owner record says so. */
+static void take_it(struct gw_machine *m, struct gw_update *u)
+{
+    if (m->has_record)
+        begin_op(m, GW_OP_CLAIM, u);
+    else
+        let_it_run(m, u);
+}
+
 /* COMMIT means that the source has seen QEMU complete; our own QEMU's word may be still on its way.
  */
 static void committing_enter(struct gw_machine *m, struct gw_update *u)
 {
     if (m->loaded)
-        let_it_run(m, u);
+        take_it(m, u);
 }
 
 static void lost(struct gw_machine *m, const struct gw_error *error, struct gw_update *u)
@@ -152,8 +162,12 @@ static int committing_event(struct gw_machine *m, const struct gw_event *ev, str
     }
     if (m->let_run)
         return is_done(ev, GW_OP_RESUME) ? resume_done(m, ev, u) : 0;
-    if (ev->type == GW_EV_QEMU_STATUS && m->loaded) {
+    if (is_done(ev, GW_OP_CLAIM) && !ev->error) {
         let_it_run(m, u);
+        return 0;
+    }
+    if (ev->type == GW_EV_QEMU_STATUS && ev->status == GW_QEMU_COMPLETED && !m->ops) {
+        take_it(m, u);
         return 0;
     }
     return before_resume(m, ev, u);

@@ -5,10 +5,16 @@
  * destination.c.
  *
  * Ownership in short. Up to COMMITTING the guest belongs to the source, whose QEMU holds all of it:
- * any failure leads to FAILING, which brings it back to life there. The source commits by sending
- * COMMIT; from then on only the destination's word (RUNNING, FAILED, LOST) decides, and while there
- * is no word the source's copy stays paused. The destination never runs the guest without COMMIT,
- * and after FAILED never again.
+ * any failure leads to FAILING, which brings it back to life there. COMMIT gives the destination
+ * the right to swap the owner record {source, e} to {destination, e + 1} (CLAIM); only when that
+ * was done may it let the guest run. From COMMIT on the source's copy comes back only after a swap
+ * of its own (RECLAIM), {source, e} to {source, e + 1}. The store lets one of the two happen. So
+ * the source need not wait for a destination that is silent, and never guesses.
+ *
+ * Two things besides the record are relied on. FAILED is the destination's promise that the guest
+ * never ran there and never will, whatever the record says. A guest without a record is committed
+ * by the message alone: then only the destination's word (RUNNING, FAILED, LOST) decides, and while
+ * there is none the source's copy stays paused.
  */
 #include <assert.h>
 #include <string.h>
@@ -22,15 +28,19 @@ const struct gw_limits gw_limits_default = {
     .precopy_ns = 0,
     .switchover_ns = 15 * SECOND_NS,
     .committing_ns = 60 * SECOND_NS,
+    .reclaim_ns = 3 * SECOND_NS,
     .failing_ns = 15 * SECOND_NS,
     .retry_ns = SECOND_NS / 2,
 };
 
 static const char *const op_names[GW_OP_MAX] = {
-    [GW_OP_INSPECT] = "inspect", [GW_OP_CONNECT] = "connect",     [GW_OP_LAUNCH] = "launch",
-    [GW_OP_ARM] = "arm",         [GW_OP_LISTEN] = "listen",       [GW_OP_START] = "start",
-    [GW_OP_SWITCH] = "switch",   [GW_OP_STOP_COPY] = "stop-copy", [GW_OP_RESUME] = "resume",
-    [GW_OP_DISARM] = "disarm",   [GW_OP_DESTROY] = "destroy",
+    [GW_OP_INSPECT] = "inspect", [GW_OP_CONNECT] = "connect",
+    [GW_OP_LAUNCH] = "launch",   [GW_OP_ARM] = "arm",
+    [GW_OP_LISTEN] = "listen",   [GW_OP_START] = "start",
+    [GW_OP_SWITCH] = "switch",   [GW_OP_CLAIM] = "claim",
+    [GW_OP_RECLAIM] = "reclaim", [GW_OP_STOP_COPY] = "stop-copy",
+    [GW_OP_RESUME] = "resume",   [GW_OP_DISARM] = "disarm",
+    [GW_OP_DESTROY] = "destroy",
 };
 
 static const char *const message_names[GW_MSG_MAX] = {
@@ -235,24 +245,26 @@ int gw_machine_step(struct gw_machine *m, const struct gw_event *ev, struct gw_u
     return phases_of(m)[m->phase].on_event(m, ev, u);
 }
 
-void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, bool guest_runs, uint64_t now_ns,
+void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, uint64_t now_ns,
                         struct gw_update *u)
 {
     assert(m->role == GW_SOURCE);
     start_update(m, u, now_ns);
-    m->guest_runs = guest_runs;
+    if (phase == GW_SWITCHOVER && m->has_record)
+        phase = GW_COMMITTING;
     m->has_qemu = true;
     m->inspected = true;
     m->armed = true;
     m->phase = phase;
     m->times.phase_ns[phase] = now_ns;
     m->paused = true;
-    if (phase == GW_COMMITTING || phase == GW_FINISHING) {
-        m->deadline_ns = phase == GW_COMMITTING ? now_ns + m->limits.committing_ns : UINT64_MAX;
-        if (phase == GW_COMMITTING)
-            begin_op(m, GW_OP_CONNECT, u);
-        else
-            source_phases[phase].enter(m, u);
+    if (phase == GW_COMMITTING) {
+        resume_committing(m, u);
+        return;
+    }
+    if (phase == GW_FINISHING) {
+        m->deadline_ns = UINT64_MAX;
+        source_phases[phase].enter(m, u);
         return;
     }
     m->copying = true;
@@ -264,4 +276,39 @@ void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, bool guest_ru
 bool gw_machine_can_cancel(const struct gw_machine *m)
 {
     return m->phase == GW_PREPARING || m->phase == GW_PRECOPY || m->phase == GW_SWITCHOVER;
+}
+
+bool gw_machine_journals_late(const struct gw_machine *m, enum gw_phase phase)
+{
+    return phase == GW_SWITCHOVER || (phase == GW_COMMITTING && m->has_record);
+}
+
+static enum gw_arrival judge_record(enum gw_arrival_qemu qemu, enum gw_arrival_record record)
+{
+    switch (record) {
+    case GW_ARRIVAL_RECORD_OURS:
+        if (qemu == GW_ARRIVAL_QEMU_LOADED)
+            return GW_ARRIVAL_RESUME;
+        return qemu == GW_ARRIVAL_QEMU_GONE ? GW_ARRIVAL_LOST : GW_ARRIVAL_DESTROY;
+    case GW_ARRIVAL_RECORD_THEIRS: return GW_ARRIVAL_DESTROY;
+    default: return GW_ARRIVAL_ASK;
+    }
+}
+
+enum gw_arrival gw_arrival_judge(enum gw_phase phase, enum gw_arrival_qemu qemu,
+                                 enum gw_arrival_record record)
+{
+    if (qemu == GW_ARRIVAL_QEMU_RAN)
+        return GW_ARRIVAL_KEEP;
+    switch (phase) {
+    case GW_SWITCHOVER: /* COMMIT may have come, see gw_machine_journals_late() */
+        return record == GW_ARRIVAL_NO_RECORD ? GW_ARRIVAL_DESTROY : judge_record(qemu, record);
+    case GW_COMMITTING:
+        if (record == GW_ARRIVAL_NO_RECORD)
+            return qemu == GW_ARRIVAL_QEMU_GONE ? GW_ARRIVAL_LOST : GW_ARRIVAL_DESTROY;
+        return judge_record(qemu, record);
+    case GW_FINISHING: /* RESUME was done, of a guest that was paused to begin with */
+        return qemu == GW_ARRIVAL_QEMU_GONE ? GW_ARRIVAL_LOST : GW_ARRIVAL_KEEP;
+    default: return GW_ARRIVAL_DESTROY; /* FAILING too: FAILED may have been said */
+    }
 }

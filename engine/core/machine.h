@@ -42,6 +42,9 @@ enum gw_op {
     GW_OP_LISTEN,    /* destination: QEMU opens its migration port */
     GW_OP_START,     /* source: QEMU begins to send; done when it has accepted the command */
     GW_OP_SWITCH,    /* source: QEMU, paused before the switchover, goes on with it */
+    GW_OP_CLAIM,     /* destination: swap the owner record from the source to this node */
+    GW_OP_RECLAIM,   /* source, after COMMIT: swap the owner record so that the guest is ours for
+                        sure. From ourselves; if peer_failed also from the destination */
     GW_OP_STOP_COPY, /* source: end QEMU's migration; done when QEMU has settled */
     GW_OP_RESUME,    /* both: let the guest run; done when it runs */
     GW_OP_DISARM,    /* source: put QEMU's capabilities and parameters back as they were */
@@ -56,10 +59,11 @@ enum gw_message {
     GW_MSG_PREPARE,   /* S→D  please get ready for this guest */
     GW_MSG_PREPARED,  /* D→S  QEMU listens there */
     GW_MSG_SWITCHING, /* S→D  the guest is paused */
-    GW_MSG_COMMIT,    /* S→D  all is over: let it run. The source will not, unless told FAILED */
+    GW_MSG_COMMIT,    /* S→D  all is over: let it run, once the owner record is yours if there is
+                         one. The source will not, unless told FAILED or by a RECLAIM */
     GW_MSG_RUNNING,   /* D→S  it runs here */
     GW_MSG_FINISHED,  /* S→D  the source has let go */
-    GW_MSG_ABORT,     /* S→D  undo; legal only before COMMIT */
+    GW_MSG_ABORT,     /* S→D  undo; after COMMIT only when the record was swapped back */
     GW_MSG_FAILED,    /* D→S  it failed here. The guest never ran here and never will */
     GW_MSG_LOST,      /* D→S  it failed here after the guest may have run */
     GW_MSG_ABORTED,   /* D→S  all is undone here */
@@ -117,6 +121,9 @@ struct gw_event {
         struct {
             enum gw_op op;
             bool guest_runs; /* INSPECT: the guest was running, so it shall run afterwards */
+            bool has_record; /* INSPECT: the guest has an owner record, which says this node */
+            bool conflict;   /* CLAIM, RECLAIM with an error: the record is certainly another's.
+                                Without: it is not known whether it was swapped */
         } done;
         enum gw_message message;
         enum gw_qemu_status status;
@@ -155,6 +162,8 @@ struct gw_limits {
     uint64_t precopy_ns;    /* may be 0. After it the migration is undone */
     uint64_t switchover_ns; /* how long the guest may be paused before all is undone */
     uint64_t committing_ns; /* source: how long to ask after a lost COMMIT before a person must */
+    uint64_t reclaim_ns;    /* source: after this long without an answer to COMMIT the owner record
+                               decides, where there is one. Longer than a CLAIM may take */
     uint64_t failing_ns;    /* how long to wait for the other node to have undone its part */
     uint64_t retry_ns;      /* source: between two attempts to reach the destination again */
 };
@@ -175,22 +184,29 @@ struct gw_machine {
     uint64_t now_ns;      /* of the last event */
     uint64_t deadline_ns; /* a GW_EV_TICK is due then; UINT64_MAX: none */
 
+    bool has_record; /* an owner record decides the commit. The destination's driver sets it before
+                        gw_machine_begin, the source learns it from INSPECT */
     bool guest_runs; /* the guest ran when the migration began, so it shall run at its end */
     bool cancelled;  /* the failure is a person's wish */
 
-    uint32_t ops;      /* under way: one bit for each enum gw_op */
-    bool connected;    /* the control connection is up */
-    bool engaged;      /* source: PREPARE was sent, so the destination has something to undo */
-    bool peer_undone;  /* source: the destination has said that it undid everything */
-    bool inspected;    /* source */
-    bool armed;        /* source: capabilities are set */
-    bool copying;      /* source: QEMU's migration was started and not known to be settled */
-    bool paused;       /* source: this migration paused the guest */
-    bool told;         /* destination: the source knows of the failure */
-    bool has_qemu;     /* this node has a QEMU of this migration that is alive */
-    bool loaded;       /* destination: QEMU has loaded everything */
-    bool let_run;      /* destination: RESUME was asked for: the guest may have run */
-    bool needs_person; /* end: nobody knows that exactly one guest runs */
+    uint32_t ops;     /* under way: one bit for each enum gw_op */
+    bool connected;   /* the control connection is up */
+    bool engaged;     /* source: PREPARE was sent, so the destination has something to undo */
+    bool peer_undone; /* source: the destination has said that it undid everything */
+    bool inspected;   /* source */
+    bool armed;       /* source: capabilities are set */
+    bool copying;     /* source: QEMU's migration was started and not known to be settled */
+    bool paused;      /* source: this migration paused the guest */
+    bool told;        /* destination: the source knows of the failure */
+    bool has_qemu;    /* this node has a QEMU of this migration that is alive */
+    bool loaded;      /* destination: QEMU has loaded everything */
+    bool let_run;     /* destination: RESUME was asked for: the guest may have run */
+    bool peer_failed; /* source: FAILED was heard: the guest never ran there and never will */
+    bool by_word;     /* source: the RECLAIM under way may rely on peer_failed */
+    bool disowned;    /* source: the record names the destination */
+    uint64_t retry_at_ns, reclaim_at_ns; /* source, committing: when to ask the destination, or the
+                                            store; UINT64_MAX: never */
+    bool needs_person;                   /* end: nobody knows that exactly one guest runs */
     enum gw_qemu_status qemu_status;
 
     struct gw_progress progress;
@@ -211,12 +227,46 @@ void gw_machine_begin(struct gw_machine *m, uint64_t now_ns, struct gw_update *u
 int gw_machine_step(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u);
 
 /*
- * Takes up a migration that a daemon which has since died left in `phase`. A source before the
- * commit undoes everything; a source in COMMITTING asks the destination. The destination's side
- * of this is the driver's: without a machine its QEMU either runs (it was committed) or must go.
+ * Takes up a migration that a daemon which has since died left in `phase`. m->guest_runs and
+ * m->has_record are set before. A source before the commit undoes everything; one in COMMITTING
+ * asks the destination. With an owner record a source in SWITCHOVER asks as well: the journal may
+ * be one phase behind, see gw_machine_journals_late(). The destination has gw_arrival_judge().
  */
-void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, bool guest_runs, uint64_t now_ns,
+void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, uint64_t now_ns,
                         struct gw_update *u);
+
+/*
+ * True if this phase may be journaled after its other intents have been carried out: it is entered
+ * while the guest is paused, and a restarted daemon decides no differently without it.
+ */
+bool gw_machine_journals_late(const struct gw_machine *m, enum gw_phase phase);
+
+/* What a restarted destination daemon finds of a guest that was on its way to it. */
+enum gw_arrival_qemu {
+    GW_ARRIVAL_QEMU_GONE,
+    GW_ARRIVAL_QEMU_LOADS,  /* not all of the guest is there */
+    GW_ARRIVAL_QEMU_LOADED, /* complete, and has not run here */
+    GW_ARRIVAL_QEMU_RAN,    /* it runs, or did */
+};
+
+enum gw_arrival_record {
+    GW_ARRIVAL_NO_RECORD,      /* this migration went without one */
+    GW_ARRIVAL_RECORD_UNKNOWN, /* the store does not answer */
+    GW_ARRIVAL_RECORD_OURS,    /* CLAIM has happened */
+    GW_ARRIVAL_RECORD_THEIRS,  /* CLAIM has not happened, or was taken back */
+};
+
+enum gw_arrival {
+    GW_ARRIVAL_KEEP,    /* the guest belongs here: completed; answer RUNNING */
+    GW_ARRIVAL_RESUME,  /* it belongs here but has not run yet: let it run, then as KEEP */
+    GW_ARRIVAL_DESTROY, /* it never ran here and must not: end QEMU; answer FAILED */
+    GW_ARRIVAL_LOST,    /* it may have run here and is gone: answer LOST */
+    GW_ARRIVAL_ASK,     /* ask the store again; answer BUSY */
+};
+
+/* phase: the last one in this node's journal for this migration. */
+enum gw_arrival gw_arrival_judge(enum gw_phase phase, enum gw_arrival_qemu qemu,
+                                 enum gw_arrival_record record);
 
 /* True while a GW_EV_CANCEL would be heeded. */
 bool gw_machine_can_cancel(const struct gw_machine *m);

@@ -74,6 +74,7 @@ static int preparing_event(struct gw_machine *m, const struct gw_event *ev, stru
         case GW_OP_INSPECT:
             m->inspected = true;
             m->guest_runs = ev->done.guest_runs;
+            m->has_record = ev->done.has_record;
             break;
         case GW_OP_ARM:
             m->copying = true;
@@ -139,78 +140,195 @@ static int switchover_event(struct gw_machine *m, const struct gw_event *ev, str
     return 0;
 }
 
+static bool is_under_way(const struct gw_machine *m, enum gw_op op)
+{
+    return m->ops & (UINT32_C(1) << op);
+}
+
+static uint64_t committing_ends_ns(const struct gw_machine *m)
+{
+    return m->times.phase_ns[GW_COMMITTING] + m->limits.committing_ns;
+}
+
+/* The next moment at which there is something to do if nothing is heard. */
+static void set_committing_deadline(struct gw_machine *m)
+{
+    uint64_t next_ns = committing_ends_ns(m);
+
+    if (next_ns > m->retry_at_ns)
+        next_ns = m->retry_at_ns;
+    if (next_ns > m->reclaim_at_ns)
+        next_ns = m->reclaim_at_ns;
+    if (next_ns <= m->now_ns) /* past the end: what is under way has a limit of its own; or there is
+                                 time for one more answer */
+        next_ns = m->ops ? UINT64_MAX : m->now_ns + m->limits.retry_ns;
+    m->deadline_ns = next_ns;
+}
+
+static void start_committing(struct gw_machine *m)
+{
+    m->retry_at_ns = UINT64_MAX;
+    m->reclaim_at_ns = m->has_record ? m->now_ns + m->limits.reclaim_ns : UINT64_MAX;
+}
+
 static void committing_enter(struct gw_machine *m, struct gw_update *u)
 {
     m->copying = false;
+    start_committing(m);
+    set_committing_deadline(m);
     send_message(u, GW_MSG_COMMIT);
 }
 
+void resume_committing(struct gw_machine *m, struct gw_update *u)
+{
+    start_committing(m);
+    begin_op(m, GW_OP_CONNECT, u);
+    set_committing_deadline(m);
+}
+
+static void reclaim(struct gw_machine *m, struct gw_update *u)
+{
+    m->reclaim_at_ns = UINT64_MAX;
+    if (is_under_way(m, GW_OP_RECLAIM))
+        return; /* reclaim_done() sees what has been heard meanwhile */
+    m->by_word = m->peer_failed;
+    begin_op(m, GW_OP_RECLAIM, u);
+}
+
+static void come_back(struct gw_machine *m, struct gw_update *u)
+{
+    fail_with(m, GW_E_PEER, "the destination was told to run the guest and did not answer in time",
+              "the guest runs on the source, as the owner record says; see the destination's log",
+              u);
+}
+
 /*
- * From here on this side only listens. It ends in three ways: RUNNING, the guest has moved; FAILED,
- * the destination promises that it has not run and never will, so it comes back to life here; LOST
- * or no word within the limit, a person has to look, and the copy here stays paused.
+ * The swap was done: the guest is ours. Another holds the record: the destination may have run the
+ * guest, unless it promised that it did not. Not known: with that promise the guest may come back
+ * all the same, without it only another attempt can tell.
+ */
+static void reclaim_done(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    if (!ev->error || (m->by_word && !ev->done.conflict)) {
+        come_back(m, u);
+    } else if (m->peer_failed && !m->by_word) {
+        reclaim(m, u);
+    } else if (m->by_word) {
+        keep_error(m, ev->error);
+        strand(m, "the destination gave the guest back, but the owner record is another node's",
+               "`godwit resolve` shows what is known; the copy on the source is paused", u);
+    } else if (ev->done.conflict) {
+        m->disowned = true;
+    } else {
+        m->reclaim_at_ns = m->now_ns + m->limits.retry_ns;
+    }
+}
+
+static void destination_failed(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    if (!m->has_record) {
+        fail(m, ev->error, u);
+        return;
+    }
+    keep_error(m, ev->error);
+    m->peer_failed = true;
+    reclaim(m, u);
+}
+
+/*
+ * From here on this side's copy stays paused until one of these: RUNNING, the guest has moved;
+ * FAILED, the destination promises that it has not run and never will; the owner record was swapped
+ * back, so that it cannot run there. LOST, or no word and no record within the limit: a person has
+ * to look.
  */
 static int committing_message(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
 {
     switch (ev->message) {
     case GW_MSG_RUNNING: go(m, GW_FINISHING, u); return 0;
-    case GW_MSG_FAILED: fail(m, ev->error, u); return 0;
+    case GW_MSG_FAILED: destination_failed(m, ev, u); return 0;
+    case GW_MSG_BUSY: m->retry_at_ns = m->now_ns + m->limits.retry_ns; return 0;
     case GW_MSG_LOST:
+        if (m->ops) { /* nothing may be under way at the end: ask again when it is done */
+            m->retry_at_ns = m->now_ns + m->limits.retry_ns;
+            return 0;
+        }
         keep_error(m, ev->error);
         strand(m, "the destination's QEMU was lost just when the guest may have begun to run there",
-               "the copy on the source is complete but paused: resume it there if the disks were "
-               "not written to by the destination",
+               "`godwit resolve` shows what is known: the destination was allowed to write to the "
+               "disks, and the copy on the source is paused",
                u);
         return 0;
-    case GW_MSG_BUSY: m->deadline_ns = m->now_ns + m->limits.retry_ns; return 0;
     default: return 1;
     }
 }
 
 static void ask_again(struct gw_machine *m, struct gw_update *u)
 {
-    m->deadline_ns = m->times.phase_ns[GW_COMMITTING] + m->limits.committing_ns;
+    m->retry_at_ns = UINT64_MAX;
     if (m->connected)
         send_message(u, GW_MSG_QUERY);
-    else
+    else if (!is_under_way(m, GW_OP_CONNECT))
         begin_op(m, GW_OP_CONNECT, u);
 }
 
-/* CONNECT is done, maybe after the limit: there is time for one answer. */
 static void reconnected(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
 {
-    uint64_t end_ns = m->times.phase_ns[GW_COMMITTING] + m->limits.committing_ns,
-             soon_ns = m->now_ns + m->limits.retry_ns;
-
-    m->deadline_ns = ev->error || soon_ns > end_ns ? soon_ns : end_ns;
-    if (!ev->error)
+    if (ev->error)
+        m->retry_at_ns = m->now_ns + m->limits.retry_ns;
+    else
         send_message(u, GW_MSG_QUERY);
 }
 
-static int committing_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+static void committing_tick(struct gw_machine *m, struct gw_update *u)
 {
-    switch (ev->type) {
-    case GW_EV_MESSAGE: return committing_message(m, ev, u);
-    case GW_EV_PEER_LOST: m->deadline_ns = m->now_ns + m->limits.retry_ns; return 0;
-    case GW_EV_DONE: reconnected(m, ev, u); return 0;
-    case GW_EV_TICK:
-        if (m->ops) { /* nothing may be under way at the end: CONNECT has a limit of its own */
-            m->deadline_ns = UINT64_MAX;
-            return 0;
-        }
-        if (!in_phase_too_long(m, m->limits.committing_ns, m->now_ns)) {
+    if (m->now_ns < committing_ends_ns(m)) {
+        if (m->reclaim_at_ns <= m->now_ns)
+            reclaim(m, u);
+        if (m->retry_at_ns <= m->now_ns)
             ask_again(m, u);
-            return 0;
-        }
+        return;
+    }
+    if (m->ops)
+        return;
+    if (m->disowned)
+        strand(m,
+               "the destination owns the guest by the owner record, was allowed to run it, and "
+               "does not answer",
+               "see to the destination first; `godwit resolve` shows what is known. The copy on "
+               "the source is paused. Never resume both",
+               u);
+    else
         strand(m, "the destination was told to run the guest and has not answered since",
                "look whether the guest runs on the destination; the copy on the source is complete "
                "but paused. Never resume both",
                u);
+}
+
+static int committing_step(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    switch (ev->type) {
+    case GW_EV_MESSAGE: return committing_message(m, ev, u);
+    case GW_EV_PEER_LOST: m->retry_at_ns = m->now_ns + m->limits.retry_ns; return 0;
+    case GW_EV_DONE:
+        if (ev->done.op == GW_OP_CONNECT)
+            reconnected(m, ev, u);
+        else
+            reclaim_done(m, ev, u);
         return 0;
+    case GW_EV_TICK: committing_tick(m, u); return 0;
     case GW_EV_QEMU_STATUS:
     case GW_EV_QEMU_GONE: return 0; /* this copy is not the one that counts any more */
     default: return 1;
     }
+}
+
+static int committing_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    int r = committing_step(m, ev, u);
+
+    if (m->phase == GW_COMMITTING)
+        set_committing_deadline(m);
+    return r;
 }
 
 static void finishing_enter(struct gw_machine *m, struct gw_update *u)
@@ -226,16 +344,20 @@ static int finishing_event(struct gw_machine *m, const struct gw_event *ev, stru
         if (ev->error)
             keep_error(m, ev->error);
         m->has_qemu = false;
+    }
+    if (!m->ops) { /* a RECLAIM or CONNECT that RUNNING has overtaken is done, too */
         go(m, GW_COMPLETED, u);
         disconnect(u);
     }
     return 0;
 }
 
+#define TO_CONNECT (UINT32_C(1) << GW_OP_CONNECT)
+
 /* One undo step at a time, in this order; ends when nothing is left to undo or to wait for. */
 static void undo(struct gw_machine *m, struct gw_update *u)
 {
-    if (m->ops)
+    if (m->ops & ~TO_CONNECT) /* a destination that is not there must not keep the guest waiting */
         return;
     if (!m->has_qemu)
         m->copying = m->paused = m->armed = false;
@@ -245,8 +367,8 @@ static void undo(struct gw_machine *m, struct gw_update *u)
         begin_op(m, GW_OP_RESUME, u);
     } else if (m->armed) {
         begin_op(m, GW_OP_DISARM, u);
-    } else if (m->engaged && m->connected && !m->peer_undone) {
-        return; /* ABORTED, PEER_LOST or the deadline */
+    } else if (m->ops || (m->engaged && m->connected && !m->peer_undone)) {
+        return; /* CONNECT; ABORTED, PEER_LOST or the deadline */
     } else if (!m->has_qemu) {
         strand(m, "the guest's QEMU on the source ended, or does not answer any more",
                "see `godwit vm list`: if it has ended, start the guest again", u);

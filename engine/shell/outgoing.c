@@ -670,11 +670,6 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
     return 0;
 }
 
-static bool has_moved_on(enum gw_phase phase)
-{
-    return phase == GW_COMMITTING || phase == GW_FINISHING;
-}
-
 int gw_outgoing_recover(struct gw_daemon *daemon, const json_t *entry, struct gw_vm *vm,
                         struct gw_error *error)
 {
@@ -699,8 +694,8 @@ int gw_outgoing_recover(struct gw_daemon *daemon, const json_t *entry, struct gw
     snprintf(m->record.from, sizeof m->record.from, "%s", gw_nodes_self(daemon->nodes));
     snprintf(m->record.to, sizeof m->record.to, "%s", to);
     gw_migration_set_vm(m, vm);
-    gw_machine_recover(&m->machine, has_moved_on(phase) ? phase : GW_PREPARING, !vm || vm->ran,
-                       gw_clock_ns(), &update);
+    m->machine.guest_runs = !vm || vm->ran;
+    gw_machine_recover(&m->machine, phase, gw_clock_ns(), &update);
     gw_migration_perform(m, &update);
     if (!vm) {
         struct gw_error gone;

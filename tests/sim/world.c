@@ -337,7 +337,7 @@ static void restart_source(struct sim_world *w)
     hang_up(w, S);
     w->life[S]++;
     gw_machine_init(&w->machine[S], GW_SOURCE, &gw_limits_default);
-    gw_machine_recover(&w->machine[S], w->journal, true, w->now_ns, &u);
+    gw_machine_recover(&w->machine[S], w->journal, w->now_ns, &u);
     if (!w->qemu[S].alive)
         to_machine(w, S, GW_EV_QEMU_GONE, 0)->error = &gone_error;
     perform(w, S, &u);

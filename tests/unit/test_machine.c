@@ -657,7 +657,8 @@ static void recovery_takes_up_what_was_left(void **state)
         char text[512];
 
         gw_machine_init(&m, GW_SOURCE, &limits);
-        gw_machine_recover(&m, cases[i].left, cases[i].guest_runs, 1000, &u);
+        m.guest_runs = cases[i].guest_runs;
+        gw_machine_recover(&m, cases[i].left, 1000, &u);
         update_text(&u, text, sizeof text);
         assert_string_equal(text, cases[i].begins);
         for (unsigned k = 0; k < 6 && cases[i].scenes[k].wants; k++) {
@@ -1309,7 +1310,8 @@ static void explore_recovery(enum gw_phase left, bool guest_runs, bool honest)
     first.said = committed ? UINT32_C(1) << GW_MSG_COMMIT : 0;
     first.qemu_speaks = !committed;
     gw_machine_init(&first.m, GW_SOURCE, &limits);
-    gw_machine_recover(&first.m, left, guest_runs, 1000, &u);
+    first.m.guest_runs = guest_runs;
+    gw_machine_recover(&first.m, left, 1000, &u);
     explore(honest, &first, &u,
             left == GW_FINISHING ? UINT32_C(1) << GW_FINISHING | UINT32_C(1) << GW_COMPLETED
             : left == GW_COMMITTING
