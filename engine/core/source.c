@@ -189,8 +189,8 @@ void resume_committing(struct gw_machine *m, struct gw_update *u)
 static void reclaim(struct gw_machine *m, struct gw_update *u)
 {
     m->reclaim_at_ns = UINT64_MAX;
-    if (is_under_way(m, GW_OP_RECLAIM))
-        return; /* reclaim_done() sees what has been heard meanwhile */
+    if (!m->has_qemu || is_under_way(m, GW_OP_RECLAIM))
+        return; /* no copy to come back; or reclaim_done() sees what has been heard meanwhile */
     m->by_word = m->peer_failed;
     begin_op(m, GW_OP_RECLAIM, u);
 }
@@ -226,7 +226,7 @@ static void reclaim_done(struct gw_machine *m, const struct gw_event *ev, struct
 
 static void destination_failed(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
 {
-    if (!m->has_record) {
+    if (!m->has_record || !m->has_qemu) {
         fail(m, ev->error, u);
         return;
     }

@@ -15,8 +15,9 @@
 /* The file as it stands there. */
 struct config_file {
     char *name, *listen, *migration_address, *migration_ports, *state_dir, *run_dir, *socket, *qemu,
-        *policies_dir;
+        *policies_dir, *owner_store;
     enum gw_log_level *log_level;
+    bool *breakpoints;
 };
 
 static const cyaml_strval_t levels[] = {
@@ -40,8 +41,10 @@ static const cyaml_schema_field_t fields[] = {
     STRING(socket, 1024),
     STRING(qemu, 1024),
     STRING(policies_dir, 1024),
+    STRING(owner_store, 1024),
     CYAML_FIELD_ENUM_PTR("log_level", OPTIONAL | CYAML_FLAG_STRICT, struct config_file, log_level,
                          levels, GW_ARRAY_SIZE(levels)),
+    CYAML_FIELD_BOOL_PTR("breakpoints", OPTIONAL, struct config_file, breakpoints),
     CYAML_FIELD_END,
 };
 
@@ -72,6 +75,7 @@ void gw_config_free(struct gw_config *config)
     free(config->socket);
     free(config->qemu);
     free(config->policies_dir);
+    free(config->owner_store);
     free(config);
 }
 
@@ -195,8 +199,10 @@ static int take_paths(struct reader *r)
         return -1;
     if (need_absolute(r, "state_dir", c->state_dir) < 0 ||
         need_absolute(r, "run_dir", c->run_dir) < 0 ||
-        need_absolute(r, "policies_dir", c->policies_dir) < 0)
+        need_absolute(r, "policies_dir", c->policies_dir) < 0 ||
+        (f->owner_store && need_absolute(r, "owner_store", f->owner_store) < 0))
         return -1;
+    c->owner_store = gw_steal_ptr(&f->owner_store);
     if (strlen(c->run_dir) > RUN_DIR_MAX)
         return REJECT(r, "run_dir", "is longer than %d bytes, too long for sockets in it",
                       RUN_DIR_MAX);
@@ -232,6 +238,7 @@ static int take_qemu(struct reader *r)
 
 static int take_all(struct reader *r)
 {
+    r->config->breakpoints = r->file->breakpoints && *r->file->breakpoints;
     r->config->log_level = r->file->log_level ? *r->file->log_level : GW_LOG_INFO;
     if (take_name(r) < 0 || take_listen(r) < 0 || take_migration(r) < 0)
         return -1;

@@ -11,13 +11,18 @@
  *     socket: /run/godwit/godwitd.sock      the API; otherwise godwitd.sock in run_dir
  *     qemu: qemu-system-x86_64              a path, or a name looked up in PATH
  *     policies_dir: /etc/godwit/policies
+ *     owner_store: /srv/shared/godwit       owner records, in a directory that all nodes share
  *     log_level: info                       error, warning, info, debug
  *
- * Every key is optional; the values above are the defaults (listen: all addresses, IPv6 and IPv4).
+ *     breakpoints: false                    for tests: see breakpoint.h
+ *
+ * Every key is optional; the values above are the defaults (listen: all addresses, IPv6 and IPv4),
+ * but there is no owner_store by default.
  */
 #ifndef GW_SHELL_CONFIG_H
 #define GW_SHELL_CONFIG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "godwit/error.h"
@@ -39,7 +44,9 @@ struct gw_config {
     char *socket;       /* absolute, fits a unix socket address */
     char *qemu;         /* absolute path, or a name without '/' for PATH */
     char *policies_dir; /* absolute */
+    char *owner_store;  /* absolute; NULL: none */
     enum gw_log_level log_level;
+    bool breakpoints;
 };
 
 /*

@@ -7,9 +7,11 @@
 #include <time.h>
 
 #include "shell/api.h"
+#include "shell/arrival.h"
 #include "shell/daemon.h"
 #include "shell/incoming.h"
 #include "shell/recover.h"
+#include "storage/file.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -411,6 +413,24 @@ static int open_stores(struct gw_daemon *d, struct gw_error *error)
     return gw_nodes_open(d->config->state_dir, NULL, &d->nodes, error);
 }
 
+static int open_owners(struct gw_daemon *d, struct gw_error *error)
+{
+    struct gw_store *file = NULL;
+
+    if (d->config->owner_store &&
+        gw_store_file_open(d->config->owner_store, NULL, &file, error) < 0) {
+        if (!error->hint[0])
+            gw_error_hint(error, "owner_store must be a directory that all nodes share: make it, "
+                                 "or mount what it is on");
+        return -1;
+    }
+    if (gw_owners_new(d->base, file, &d->owners, error) == 0)
+        return 0;
+    if (file)
+        file->ops->close(file);
+    return -1;
+}
+
 int gw_daemon_start(struct gw_daemon *d, struct event_base *base, struct gw_config *config,
                     const struct gw_log *log, struct gw_error *error)
 {
@@ -420,11 +440,13 @@ int gw_daemon_start(struct gw_daemon *d, struct event_base *base, struct gw_conf
     d->log = *log;
     TAILQ_INIT(&d->vms);
     TAILQ_INIT(&d->migrations);
+    LIST_INIT(&d->arrivals);
     TAILQ_INIT(&d->accel_calls);
     d->accel_tell = event_new(base, -1, 0, tell_accel, d);
     d->config = config;
-    if (make_dirs(d, error) < 0 || open_stores(d, error) < 0 || gw_api_open(d, error) < 0 ||
-        gw_daemon_open_peers(d, error) < 0 || gw_recover(d, error) < 0) {
+    if (make_dirs(d, error) < 0 || open_stores(d, error) < 0 || open_owners(d, error) < 0 ||
+        gw_api_open(d, error) < 0 || gw_daemon_open_peers(d, error) < 0 ||
+        gw_recover(d, error) < 0) {
         d->config = NULL;
         gw_daemon_fini(d);
         return -1;
@@ -462,6 +484,7 @@ void gw_daemon_fini(struct gw_daemon *d)
 {
     while (!TAILQ_EMPTY(&d->migrations))
         gw_migration_free(TAILQ_FIRST(&d->migrations));
+    gw_arrivals_free(d);
     while (!TAILQ_EMPTY(&d->vms))
         gw_vm_detach(TAILQ_FIRST(&d->vms));
     gw_peer_listener_free(gw_steal_ptr(&d->listener));
@@ -473,6 +496,7 @@ void gw_daemon_fini(struct gw_daemon *d)
     }
     if (d->accel_tell)
         event_free(gw_steal_ptr(&d->accel_tell));
+    gw_owners_free(gw_steal_ptr(&d->owners));
     gw_nodes_free(gw_steal_ptr(&d->nodes));
     gw_pki_fini(&d->pki);
     gw_journal_close(gw_steal_ptr(&d->journal));

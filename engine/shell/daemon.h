@@ -19,6 +19,7 @@
 #include "shell/journal.h"
 #include "shell/migration.h"
 #include "shell/nodes.h"
+#include "shell/owners.h"
 #include "shell/peer.h"
 #include "shell/pki.h"
 #include "shell/vm.h"
@@ -35,6 +36,7 @@ struct gw_daemon {
     struct gw_log log;
     struct gw_config *config;
     struct gw_journal *journal;
+    struct gw_owners *owners;
     struct gw_http_api api;
     struct gw_http_server *http;
 
@@ -47,6 +49,7 @@ struct gw_daemon {
 
     TAILQ_HEAD(, gw_vm) vms;
     TAILQ_HEAD(, gw_migration) migrations;
+    LIST_HEAD(, gw_arrival_case) arrivals;
     bool stopping;
 
     /* Whether KVM works is tried once, when it is first asked for. */

@@ -6,6 +6,7 @@
 #include "host/adopt.h"
 #include "shell/daemon.h"
 #include "shell/enlist.h"
+#include "shell/hold.h"
 #include "shell/qmp_batch.h"
 #include "util/cleanup.h"
 
@@ -15,6 +16,7 @@ struct enlist {
     struct gw_vm_call launch_call;
     struct gw_vm_watcher watcher;
     struct gw_qmp_batch batch;
+    struct gw_hold hold;
     struct gw_vm_call *caller;
     struct gw_daemon *daemon;
     struct gw_vm *vm;
@@ -29,6 +31,7 @@ static void finish(struct enlist *e, const struct gw_error *error)
     if (e->vm)
         e->vm->watcher = NULL;
     gw_qmp_batch_fini(&e->batch);
+    gw_hold_cancel(&e->hold);
     free(e);
     caller->done(caller, vm, error);
 }
@@ -133,6 +136,45 @@ static int check_uuid(const struct gw_vm *vm, struct gw_error *error)
                         other->spec->name, vm->spec->uuid);
 }
 
+/* The guest is ours, and runs. */
+static void listed(struct enlist *e)
+{
+    gw_vm_save(e->vm);
+    gw_log(&e->daemon->log, GW_LOG_INFO, e->vm->spec->name, "%s: pid %d, %s, %s",
+           e->adopt ? "adopted" : "started", (int)e->vm->process.pid, e->vm->spec->machine,
+           gw_accel_name(e->vm->accel));
+    finish(e, NULL);
+}
+
+static void let_run(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
+{
+    struct enlist *e = gw_container_of(batch, struct enlist, batch);
+
+    (void)replies;
+    if (error)
+        fail(e, error);
+    else
+        listed(e);
+}
+
+/* The record first: whoever reads that it is ours may find a guest that does not run yet. */
+static void held(struct gw_hold *hold, const struct gw_error *error)
+{
+    struct enlist *e = gw_container_of(hold, struct enlist, hold);
+
+    if (error) {
+        fail(e, error);
+    } else if (e->adopt) {
+        listed(e);
+    } else {
+        gw_vm_save(e->vm);
+        gw_qmp_batch_fini(&e->batch);
+        gw_qmp_batch_init(&e->batch, let_run);
+        gw_qmp_batch_add(&e->batch, e->vm->qmp, "cont", false, "cont", NULL);
+        gw_qmp_batch_end(&e->batch);
+    }
+}
+
 static void pinned(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
 {
     struct enlist *e = gw_container_of(batch, struct enlist, batch);
@@ -148,11 +190,7 @@ static void pinned(struct gw_qmp_batch *batch, json_t *replies, const struct gw_
         fail(e, &why);
         return;
     }
-    gw_vm_save(e->vm);
-    gw_log(&e->daemon->log, GW_LOG_INFO, e->vm->spec->name, "%s: pid %d, %s, %s",
-           e->adopt ? "adopted" : "started", (int)e->vm->process.pid, e->vm->spec->machine,
-           gw_accel_name(e->vm->accel));
-    finish(e, NULL);
+    gw_hold_take(&e->hold, e->vm, e->adopt ? GW_HOLD_KEEP : GW_HOLD_RENEW);
 }
 
 static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
@@ -174,8 +212,6 @@ static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_
                          json_pack("{s:s}", "path", "/machine/peripheral"));
         gw_qmp_batch_add(&e->batch, vm->qmp, "kvm", false, "query-kvm", NULL);
         gw_qmp_batch_add(&e->batch, vm->qmp, "uuid", false, "query-uuid", NULL);
-    } else {
-        gw_qmp_batch_add(&e->batch, vm->qmp, "cont", false, "cont", NULL);
     }
     gw_qmp_batch_end(&e->batch);
 }
@@ -190,6 +226,7 @@ static struct enlist *enlist_new(struct gw_daemon *daemon, bool adopt, struct gw
     e->adopt = adopt;
     e->caller = caller;
     e->launch_call.done = launched;
+    e->hold.done = held;
     return e;
 }
 

@@ -6,6 +6,7 @@
  * names, QEMU's version), then what only the QEMU that will run the guest can say (machine type,
  * CPU).
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include "shell/error_json.h"
 #include "shell/incoming.h"
 #include "shell/inspect.h"
+#include "shell/owners.h"
 #include "shell/qmp_batch.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -35,7 +37,10 @@ struct incoming {
     struct gw_qmp_batch batch;
     struct gw_qmp_call op_call;
     char host[256], port[8]; /* where QEMU listens */
-    bool guest_runs;         /* let it run at the end */
+    struct gw_owner from;    /* the owner record that CLAIM swaps; epoch 0: there is none */
+    struct gw_owner_call owner_call;
+    uint64_t claim_begun_ns;
+    bool guest_runs; /* let it run at the end */
 };
 
 static struct incoming *incoming_of(struct gw_migration *m)
@@ -46,6 +51,15 @@ static struct incoming *incoming_of(struct gw_migration *m)
 static void done(struct incoming *in, enum gw_op op, const struct gw_error *error)
 {
     gw_migration_op_done(&in->base, op, error);
+}
+
+static void done_with_record(struct incoming *in, enum gw_op op, int result,
+                             const struct gw_error *error)
+{
+    struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {.op = op}};
+
+    ev.done.conflict = result > 0;
+    gw_migration_post(&in->base, &ev);
 }
 
 /* LAUNCH */
@@ -92,13 +106,16 @@ static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_
         done(in, GW_OP_LAUNCH, error);
         return;
     }
+    vm->owner = in->from;
     gw_migration_set_vm(&in->base, vm);
+    vm->ran = in->guest_runs; /* for a daemon that is started after this one */
+    gw_vm_save(vm);
     vm->net = gw_guestnet_open(vm);
     gw_guestnet_hold(vm->net);
     gw_inspect_start(&in->inspect, vm, inspected);
 }
 
-static void op_launch(struct incoming *in)
+static void launch(struct incoming *in)
 {
     json_t *mine = gw_inspect_early(in->base.daemon, in->spec, in->peer_facts);
     int refused = compare(in, mine);
@@ -108,6 +125,47 @@ static void op_launch(struct incoming *in)
         return;
     in->launch_call.done = launched;
     gw_vm_launch(in->base.daemon, gw_steal_ptr(&in->spec), true, &in->launch_call);
+}
+
+/* Both nodes must see the same record, or their swaps would not meet. */
+static void record_read(struct gw_owner_call *call, int result, const struct gw_owner *current,
+                        const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(call, struct incoming, owner_call);
+    bool same = result == 0 && current->epoch == in->from.epoch &&
+                strcmp(current->node, in->from.node) == 0;
+    struct gw_error why;
+
+    if (same) {
+        launch(in);
+        return;
+    }
+    gw_error_set(&why, result < 0 ? error->code : GW_E_INCOMPATIBLE,
+                 "the owner record of %s, %s's with epoch %" PRIu64 ", is not seen from %s: %s",
+                 in->base.vm_name, in->from.node, in->from.epoch, in->base.record.to,
+                 result == 0 ? "there it is another one" : error->msg);
+    gw_error_hint(&why, "see whether owner_store on %s is the very directory that %s uses",
+                  in->base.record.to, in->from.node);
+    done(in, GW_OP_LAUNCH, &why);
+}
+
+static void op_launch(struct incoming *in)
+{
+    struct gw_error error;
+
+    if (!in->from.epoch) {
+        launch(in);
+    } else if (gw_owners_has_store(in->base.daemon->owners, in->spec)) {
+        in->owner_call.done = record_read;
+        gw_owners_read(in->base.daemon->owners, in->spec, &in->owner_call);
+    } else {
+        gw_error_set(&error, GW_E_INCOMPATIBLE,
+                     "%s has an owner record on %s, and %s has no store of owner records",
+                     in->base.vm_name, in->from.node, in->base.record.to);
+        gw_error_hint(&error, "set owner_store in the configuration of godwitd on %s",
+                      in->base.record.to);
+        done(in, GW_OP_LAUNCH, &error);
+    }
 }
 
 /* ARM */
@@ -197,6 +255,36 @@ static void op_listen(struct incoming *in)
     gw_qmp_batch_end(&in->batch);
 }
 
+/* CLAIM: the commit itself. */
+
+static void claimed(struct gw_owner_call *call, int result, const struct gw_owner *current,
+                    const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(call, struct incoming, owner_call);
+    struct gw_error why;
+
+    in->base.record.blackout.swap_ns = gw_clock_ns() - in->claim_begun_ns;
+    if (result == 0 && in->base.vm)
+        in->base.vm->owner = *current;
+    if (error) {
+        why = *error;
+        gw_error_prefix(&why, "the owner record of %s could not be swapped to %s", in->base.vm_name,
+                        in->base.record.to);
+        error = &why;
+    }
+    done_with_record(in, GW_OP_CLAIM, result, error);
+}
+
+static void op_claim(struct incoming *in)
+{
+    struct gw_owner to = {.may_have_run = true};
+
+    in->claim_begun_ns = gw_clock_ns();
+    snprintf(to.node, sizeof to.node, "%s", in->base.record.to);
+    in->owner_call.done = claimed;
+    gw_owners_swap(in->base.daemon->owners, in->base.vm->spec, &in->owner_call, &in->from, &to);
+}
+
 /* RESUME */
 
 /* Whatever waited on the source is for this guest too, also if it comes when the guest runs
@@ -271,6 +359,7 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
     case GW_OP_LAUNCH: op_launch(in); break;
     case GW_OP_ARM: op_arm(in); break;
     case GW_OP_LISTEN: op_listen(in); break;
+    case GW_OP_CLAIM: op_claim(in); break;
     case GW_OP_RESUME: op_resume(in); break;
     case GW_OP_DESTROY: op_destroy(in); break;
     default: abort(); /* not an operation of the destination */
@@ -296,6 +385,7 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         json_object_set_new(body, "loaded_ns", json_integer((json_int_t)b->loaded_ns));
         json_object_set_new(body, "commit_ns", json_integer((json_int_t)b->commit_ns));
         json_object_set_new(body, "runs_ns", json_integer((json_int_t)b->runs_ns));
+        json_object_set_new(body, "swap_ns", json_integer((json_int_t)b->swap_ns));
     }
     return body;
 }
@@ -320,6 +410,7 @@ static void fini(struct gw_migration *m)
     gw_inspect_fini(&in->inspect);
     gw_qmp_batch_fini(&in->batch);
     gw_qmp_session_cancel_call(&in->op_call);
+    gw_owner_call_cancel(&in->owner_call);
     gw_findings_fini(&in->findings);
     gw_vm_spec_free(in->spec);
     json_decref(in->facts);
@@ -392,7 +483,25 @@ static int check_disks(const json_t *facts, const struct gw_vm_spec *spec, struc
     return gw_error_set(error, GW_E_PROTOCOL, "PREPARE has facts of other disks than its VM's");
 }
 
-static int take_prepare(struct incoming *in, const json_t *body, struct gw_error *error)
+/* The record that the source holds, under the name that its certificate has. */
+static int take_owner(struct incoming *in, const char *from, const json_t *body,
+                      struct gw_error *error)
+{
+    const json_t *epoch = json_object_get(body, "owner_epoch");
+
+    if (!epoch)
+        return 0;
+    if (json_integer_value(epoch) < 1 || strlen(from) > GW_OWNER_NODE_MAX)
+        return gw_error_set(error, GW_E_PROTOCOL, "PREPARE has no epoch of an owner record");
+    in->from.epoch = (uint64_t)json_integer_value(epoch);
+    in->from.may_have_run = true;
+    memcpy(in->from.node, from, strlen(from) + 1);
+    in->base.machine.has_record = true;
+    return 0;
+}
+
+static int take_prepare(struct incoming *in, const char *from, const json_t *body,
+                        struct gw_error *error)
 {
     struct gw_migration *m = &in->base;
     const json_t *facts = json_object_get(body, "facts");
@@ -400,7 +509,7 @@ static int take_prepare(struct incoming *in, const json_t *body, struct gw_error
     if (gw_facts_check(facts, GW_FACTS_SOURCE, error) < 0 ||
         gw_vm_spec_from_json(json_object_get(body, "spec"), &in->spec, error) < 0 ||
         gw_wishes_from_json(json_object_get(body, "wishes"), &m->wishes, error) < 0 ||
-        check_disks(facts, in->spec, error) < 0)
+        check_disks(facts, in->spec, error) < 0 || take_owner(in, from, body, error) < 0)
         return -1;
     if (!in->spec->uuid)
         return gw_error_set(error, GW_E_PROTOCOL, "PREPARE names no uuid");
@@ -462,7 +571,7 @@ void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, cons
         abort();
     m = &in->base;
     if (gw_migration_init(m, daemon, GW_DESTINATION, &incoming_ops, id, &error) < 0 ||
-        take_prepare(in, body, &error) < 0) {
+        take_prepare(in, gw_peer_conn_name(conn), body, &error) < 0) {
         gw_error_hint(&error, "run the same release of Godwit on both nodes");
         refuse(daemon, conn, id, &error);
         gw_migration_free(m);

@@ -91,16 +91,29 @@ static void change_phase(struct gw_migration *m, enum gw_phase from, enum gw_pha
 
 /*
  * A phase is journaled before what follows from it leaves the node: a restarted daemon must not
- * know less than the other one. Only SWITCHOVER comes last: the guest is paused by then, and a
- * restarted source undoes it no differently from PRECOPY.
+ * know less than the other one. Those that the machine names come last: the guest is paused then.
  */
-static bool can_wait(const struct gw_intent *intent)
+static bool can_wait(const struct gw_migration *m, const struct gw_intent *intent)
 {
-    return intent->type == GW_DO_PHASE && intent->phase.to == GW_SWITCHOVER;
+    return intent->type == GW_DO_PHASE && gw_machine_journals_late(&m->machine, intent->phase.to);
+}
+
+static void stop_before(struct gw_migration *m, const struct gw_intent *intent)
+{
+    static const char *const kinds[] = {
+        [GW_DO_OP] = "op", [GW_DO_SEND] = "say", [GW_DO_PHASE] = "phase"};
+    const char *name = intent->type == GW_DO_OP     ? gw_op_name(intent->op)
+                       : intent->type == GW_DO_SEND ? gw_message_name(intent->message)
+                                                    : gw_phase_name(intent->phase.to);
+
+    if (intent->type != GW_DO_DISCONNECT)
+        gw_breakpoint_at(&m->breakpoint, &m->daemon->log, m->machine.role, kinds[intent->type],
+                         name);
 }
 
 static void perform_one(struct gw_migration *m, const struct gw_intent *intent)
 {
+    stop_before(m, intent);
     switch (intent->type) {
     case GW_DO_OP: m->ops->begin_op(m, intent->op); break;
     case GW_DO_SEND: send_message(m, intent->message); break;
@@ -112,10 +125,10 @@ static void perform_one(struct gw_migration *m, const struct gw_intent *intent)
 static void perform(struct gw_migration *m, const struct gw_update *u)
 {
     for (unsigned i = 0; i < u->n_intents; i++)
-        if (!can_wait(&u->intents[i]))
+        if (!can_wait(m, &u->intents[i]))
             perform_one(m, &u->intents[i]);
     for (unsigned i = 0; i < u->n_intents; i++)
-        if (can_wait(&u->intents[i]))
+        if (can_wait(m, &u->intents[i]))
             perform_one(m, &u->intents[i]);
 }
 
@@ -160,6 +173,9 @@ static void open_mailbox(evutil_socket_t fd, short what, void *arg)
     (void)what;
     while ((p = STAILQ_FIRST(&m->posted))) {
         STAILQ_REMOVE_HEAD(&m->posted, link);
+        if (p->ev.type == GW_EV_DONE)
+            gw_breakpoint_at(&m->breakpoint, &m->daemon->log, m->machine.role, "done",
+                             gw_op_name(p->ev.done.op));
         p->ev.at_ns = gw_clock_ns();
         if (gw_machine_step(&m->machine, &p->ev, &update) != 0)
             gw_log(&m->daemon->log, GW_LOG_DEBUG, m->id, "event %d makes no sense in %s",
@@ -381,6 +397,8 @@ int gw_migration_begin(struct gw_migration *m, struct gw_error *error)
                              m->daemon->config->state_dir);
     }
     set_limits(m);
+    if (m->daemon->config->breakpoints && !m->only_check)
+        gw_breakpoint_take(&m->breakpoint, m->daemon->config->run_dir);
     gw_record_phase(&m->record, GW_PREPARING, gw_clock_ns());
     if (!m->only_check) {
         gw_migration_log(m, GW_LOG_INFO, "%s: %s -> %s", m->vm_name, m->record.from, m->record.to);

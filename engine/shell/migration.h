@@ -16,6 +16,7 @@
 
 #include "core/machine.h"
 #include "host/negotiate.h"
+#include "shell/breakpoint.h"
 #include "shell/peer.h"
 #include "shell/record.h"
 #include "shell/vm.h"
@@ -62,6 +63,7 @@ struct gw_migration {
     struct gw_machine machine;
     struct gw_record record;
     struct gw_native_wishes wishes;
+    struct gw_breakpoint breakpoint;
 
     char vm_name[64], vm_uuid[40];
     struct gw_vm *vm; /* NULL before it is launched and after it is gone */

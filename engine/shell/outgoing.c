@@ -13,6 +13,7 @@
 #include "host/findings.h"
 #include "shell/daemon.h"
 #include "shell/guestnet.h"
+#include "shell/hold.h"
 #include "shell/inspect.h"
 #include "shell/outgoing.h"
 #include "shell/qmp_batch.h"
@@ -43,7 +44,9 @@ struct outgoing {
     struct event *progress_timer;
     struct event *settle_timer; /* STOP_COPY waits for QEMU to settle */
     struct gw_vm_call end_call;
-    bool final_figures; /* the figures being asked for are the last ones */
+    struct gw_hold hold;             /* INSPECT */
+    struct gw_owner_call owner_call; /* RECLAIM */
+    bool final_figures;              /* the figures being asked for are the last ones */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -64,19 +67,30 @@ static void no_qemu(struct outgoing *o, enum gw_op op)
     done(o, op, &error);
 }
 
-/* INSPECT */
+/* INSPECT: what the guest is, and that it is ours to move */
+
+static void held(struct gw_hold *hold, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(hold, struct outgoing, hold);
+    struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_INSPECT}};
+
+    ev.done.guest_runs = json_is_true(json_object_get(o->facts, "guest_runs"));
+    ev.done.has_record = hold->vm->owner.epoch > 0;
+    gw_migration_post(&o->base, &ev);
+}
 
 static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(inspect, struct outgoing, inspect);
-    struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {GW_OP_INSPECT, false}};
 
-    if (!error) {
-        o->facts = json_incref(facts);
-        o->spec = gw_vm_spec_to_json(inspect->vm->spec);
-        ev.done.guest_runs = json_is_true(json_object_get(facts, "guest_runs"));
+    if (error) {
+        done(o, GW_OP_INSPECT, error);
+        return;
     }
-    gw_migration_post(&o->base, &ev);
+    o->facts = json_incref(facts);
+    o->spec = gw_vm_spec_to_json(inspect->vm->spec);
+    o->hold.done = held;
+    gw_hold_take(&o->hold, inspect->vm, o->base.only_check ? GW_HOLD_LOOK : GW_HOLD_KEEP);
 }
 
 /* CONNECT */
@@ -337,6 +351,53 @@ static void op_stop_copy(struct outgoing *o)
     gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, "migrate_cancel", NULL, COMMAND_TIMEOUT_NS);
 }
 
+/* RECLAIM: {us, e} -> {us, e + 1}. Where the destination has promised that the guest never ran
+ * there, also {destination, e + 1} -> {us, e + 2}. */
+
+static void reclaim_from(struct outgoing *o, const struct gw_owner *from)
+{
+    struct gw_owner to = {.may_have_run = true};
+
+    snprintf(to.node, sizeof to.node, "%s", o->base.record.from);
+    gw_owners_swap(o->base.daemon->owners, o->base.vm->spec, &o->owner_call, from, &to);
+}
+
+static bool is_the_destinations(const struct outgoing *o, const struct gw_owner *record)
+{
+    return strcmp(record->node, o->base.peer) == 0 && record->epoch == o->base.vm->owner.epoch + 1;
+}
+
+static void reclaimed(struct gw_owner_call *call, int result, const struct gw_owner *current,
+                      const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, owner_call);
+    struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_RECLAIM}};
+
+    if (result == GW_OWNER_CONFLICT && o->base.machine.by_word && o->base.vm &&
+        is_the_destinations(o, current)) {
+        reclaim_from(o, current);
+        return;
+    }
+    ev.done.conflict = result > 0;
+    if (result == 0 && o->base.vm) {
+        o->base.vm->owner = *current;
+        gw_vm_save(o->base.vm);
+    }
+    if (error)
+        gw_migration_log(&o->base, GW_LOG_WARNING, "the owner record was not taken back: %s",
+                         error->msg);
+    gw_migration_post(&o->base, &ev);
+}
+
+static void op_reclaim(struct outgoing *o)
+{
+    gw_migration_log(&o->base, GW_LOG_WARNING, "taking the owner record back: %s",
+                     o->base.machine.by_word ? "the destination will not run the guest"
+                                             : "the destination does not answer");
+    o->owner_call.done = reclaimed;
+    reclaim_from(o, &o->base.vm->owner);
+}
+
 /* Figures */
 
 static uint64_t json_u64(const json_t *json, const char *key)
@@ -436,6 +497,7 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
     case GW_OP_ARM: op_arm(o); break;
     case GW_OP_START: command(o, op, "migrate", json_pack("{s:s}", "uri", o->uri)); break;
     case GW_OP_SWITCH: op_switch(o); break;
+    case GW_OP_RECLAIM: op_reclaim(o); break;
     case GW_OP_STOP_COPY: op_stop_copy(o); break;
     case GW_OP_RESUME: op_resume(o); break;
     case GW_OP_DISARM: op_disarm(o); break;
@@ -450,11 +512,18 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
 {
     struct outgoing *o = outgoing_of(m);
 
-    if (message == GW_MSG_PREPARE)
-        return json_pack("{s:O, s:O, s:o, s:s, s:b}", "spec", o->spec, "facts", o->facts, "wishes",
-                         gw_wishes_to_json(&m->wishes), "from", m->record.from, "only_check",
-                         (int)m->only_check);
-    return json_object();
+    json_t *body = json_object();
+
+    if (message != GW_MSG_PREPARE)
+        return body;
+    json_object_set(body, "spec", o->spec);
+    json_object_set(body, "facts", o->facts);
+    json_object_set_new(body, "wishes", gw_wishes_to_json(&m->wishes));
+    json_object_set_new(body, "from", json_string(m->record.from));
+    json_object_set_new(body, "only_check", json_boolean(m->only_check));
+    if (m->vm && m->vm->owner.epoch)
+        json_object_set_new(body, "owner_epoch", json_integer((json_int_t)m->vm->owner.epoch));
+    return body;
 }
 
 static int take_prepared(struct outgoing *o, const json_t *body, struct gw_error *error)
@@ -495,6 +564,7 @@ static void take_running(struct outgoing *o, const json_t *body)
     b->loaded_ns = moment(body, "loaded_ns", offset_ns);
     b->commit_ns = moment(body, "commit_ns", offset_ns);
     b->runs_ns = moment(body, "runs_ns", offset_ns);
+    b->swap_ns = moment(body, "swap_ns", 0);
     b->uncertain_ns = (uint64_t)uncertainty_ns;
 }
 
@@ -541,8 +611,10 @@ static void phase_changed(struct gw_migration *m)
     }
     if (m->machine.phase == GW_COMMITTING || m->machine.phase == GW_FINISHING)
         send_frames(o);
-    if (gw_phase_is_end(m->machine.phase) && m->vm)
-        gw_guestnet_free(gw_steal_ptr(&m->vm->net));
+    if (!gw_phase_is_end(m->machine.phase) || !m->vm)
+        return;
+    gw_guestnet_free(gw_steal_ptr(&m->vm->net));
+    m->vm->contested = m->machine.needs_person && m->vm->state == GW_VM_PAUSED;
 }
 
 /* A round begins: what the one before it came to is to be had now. */
@@ -561,6 +633,8 @@ static void fini(struct gw_migration *m)
     struct outgoing *o = outgoing_of(m);
 
     gw_inspect_fini(&o->inspect);
+    gw_hold_cancel(&o->hold);
+    gw_owner_call_cancel(&o->owner_call);
     gw_qmp_batch_fini(&o->batch);
     gw_qmp_session_cancel_call(&o->op_call);
     gw_qmp_session_cancel_call(&o->progress_call);
@@ -634,6 +708,11 @@ static int check_request(struct gw_daemon *daemon, const struct gw_outgoing_requ
         return gw_error_hint(error, "`godwit status` shows it, `godwit cancel %s` stops it",
                              vm->migration);
     }
+    if (vm->contested) {
+        gw_error_set(error, GW_E_STATE, "VM '%s' was left paused by a migration whose end is open",
+                     r->vm);
+        return gw_error_hint(error, "`godwit resolve %s` shows what is known", r->vm);
+    }
     if (vm->watcher)
         return gw_error_set(error, GW_E_BUSY, "VM '%s' is just being started or adopted", r->vm);
     if (vm->state != GW_VM_RUNNING && vm->state != GW_VM_PAUSED)
@@ -695,6 +774,7 @@ int gw_outgoing_recover(struct gw_daemon *daemon, const json_t *entry, struct gw
     snprintf(m->record.to, sizeof m->record.to, "%s", to);
     gw_migration_set_vm(m, vm);
     m->machine.guest_runs = !vm || vm->ran;
+    m->machine.has_record = vm && vm->owner.epoch > 0;
     gw_machine_recover(&m->machine, phase, gw_clock_ns(), &update);
     gw_migration_perform(m, &update);
     if (!vm) {

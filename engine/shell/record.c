@@ -97,12 +97,13 @@ void gw_record_decisions(struct gw_record *r, const json_t *decisions, enum gw_p
  */
 static json_t *breakdown(const struct gw_blackout *b)
 {
-    return json_pack("{s:o, s:n, s:o, s:o, s:o, s:o}", "stop_ms",
+    return json_pack("{s:o, s:n, s:o, s:o, s:o, s:o, s:o}", "stop_ms",
                      json_ms(b->paused_ns, b->switch_ns), "last_pages_ms", "device_ms",
                      json_ms(b->switch_ns, b->sent_ns), "load_ms",
                      json_ms(b->sent_ns, b->loaded_ns), "commit_ms",
                      json_ms(b->loaded_ns > b->sent_ns ? b->loaded_ns : b->sent_ns, b->commit_ns),
-                     "resume_ms", json_ms(b->commit_ns, b->runs_ns));
+                     "resume_ms", json_ms(b->commit_ns, b->runs_ns), "swap_ms",
+                     b->swap_ns ? json_real((double)b->swap_ns / (double)MS_NS) : json_null());
 }
 
 static json_t *progress(const struct gw_record *r, const struct gw_machine *m, uint64_t now_ns)

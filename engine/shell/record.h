@@ -19,6 +19,7 @@ struct gw_blackout {
     uint64_t loaded_ns;    /* the destination QEMU had loaded everything */
     uint64_t commit_ns;    /* the destination had COMMIT and told QEMU to let the guest run */
     uint64_t runs_ns;      /* the guest's first instruction on the destination */
+    uint64_t swap_ns;      /* not a moment: how long the swap of the owner record took */
     uint64_t uncertain_ns; /* how far the moments of the other node may be off */
 };
 

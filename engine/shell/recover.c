@@ -2,9 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "shell/error_json.h"
+#include "shell/arrival.h"
 #include "shell/outgoing.h"
 #include "shell/recover.h"
 #include "util/cleanup.h"
@@ -64,54 +63,6 @@ static const char *text(const json_t *json, const char *key)
     return value ? value : "";
 }
 
-/* How a destination's migration ended that has no machine any more. */
-enum verdict { RUNS, UNDONE, LOST };
-
-static void close_row(struct gw_daemon *d, const char *id, enum verdict verdict)
-{
-    static const struct {
-        const char *phase, *text;
-    } ends[] = {
-        [RUNS] = {"completed", "after a restart of the daemon: the guest runs here"},
-        [UNDONE] = {"failed", "after a restart of the daemon: undone, the guest never ran here"},
-        [LOST] = {"failed",
-                  "after a restart of the daemon: QEMU is gone, and the guest may have run"},
-    };
-    struct gw_journal_note note = {.kind = GW_JOURNAL_LOG, .text = ends[verdict].text};
-    struct gw_error error;
-    struct timespec now;
-    json_t *record = NULL;
-
-    if (verdict == LOST) {
-        gw_error_set(&error, GW_E_UNRESOLVED, "%s", note.text);
-        record = json_pack("{s:o}", "error", gw_error_to_json(&error));
-    }
-    clock_gettime(CLOCK_REALTIME, &now);
-    note.at_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-    gw_journal_note(d->journal, id, &note, NULL);
-    gw_journal_migration_end(d->journal, id, ends[verdict].phase, note.at_ms, record, NULL);
-    gw_log(&d->log, GW_LOG_INFO, id, "%s", note.text);
-    json_decref(record);
-}
-
-/* A destination's QEMU: its guest has run here, or it must go. */
-static void judge_incoming(struct gw_daemon *d, struct gw_vm *vm)
-{
-    char id[sizeof vm->migration];
-    bool runs = vm->has_run;
-
-    memcpy(id, vm->migration, sizeof id);
-    if (id[0])
-        close_row(d, id, runs ? RUNS : UNDONE);
-    if (!runs) {
-        gw_vm_end(vm, NULL);
-        return;
-    }
-    vm->migration[0] = '\0';
-    vm->was_incoming = false;
-    gw_vm_save(vm);
-}
-
 static void found(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
 {
     struct found_vm *f = gw_container_of(call, struct found_vm, call);
@@ -121,8 +72,10 @@ static void found(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_err
     else
         gw_log(&f->daemon->log, GW_LOG_INFO, f->name, "found again, %s",
                gw_vm_state_name(vm->state));
-    if (!error && vm->was_incoming)
-        judge_incoming(f->daemon, vm);
+    if (error)
+        gw_arrival_gone(f->daemon, f->name);
+    else if (vm->was_incoming)
+        gw_arrival_found(f->daemon, vm);
     free(f);
 }
 
@@ -138,9 +91,12 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
         .foreign = json_is_true(json_object_get(whole, "foreign")),
         .incoming = json_is_true(json_object_get(whole, "incoming")),
         .ran = !json_is_false(json_object_get(whole, "ran")),
+        .contested = json_is_true(json_object_get(whole, "contested")),
+        .migration = text(row, "migration"),
         .in_journal = true,
         .taps = taps,
     };
+    const json_t *owner = json_object_get(whole, "owner");
     const json_t *list = json_object_get(whole, "taps");
     int accel = gw_accel_from_name(text(whole, "accel"));
     struct gw_vm_spec *spec;
@@ -151,6 +107,8 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
         gw_log(&d->log, GW_LOG_ERROR, text(row, "name"), "its journal entry: %s", error.msg);
         return -1;
     }
+    claim.owner.epoch = (uint64_t)json_integer_value(json_object_get(owner, "epoch"));
+    snprintf(claim.owner.node, sizeof claim.owner.node, "%s", text(owner, "node"));
     claim.accel = accel < 0 ? GW_ACCEL_TCG : (enum gw_accel)accel;
     for (; claim.n_taps < json_array_size(list) && claim.n_taps < GW_VM_MAX_NICS; claim.n_taps++) {
         taps[claim.n_taps] = json_string_value(json_array_get(list, claim.n_taps));
@@ -164,32 +122,12 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
     f->daemon = d;
     snprintf(f->name, sizeof f->name, "%s", spec->name);
     switch (gw_vm_take_over(d, spec, &claim, &f->call, &error)) {
-    case 0: snprintf(gw_vm_find(d, f->name)->migration, 16, "%s", text(row, "migration")); return 0;
+    case 0: return 0;
     case 1: gw_log(&d->log, GW_LOG_WARNING, f->name, "its QEMU has ended meanwhile"); break;
     default: gw_log(&d->log, GW_LOG_ERROR, f->name, "%s", error.msg); break;
     }
     free(f);
     return 0;
-}
-
-static bool is_past_commit(const char *phase)
-{
-    return strcmp(phase, gw_phase_name(GW_COMMITTING)) == 0 ||
-           strcmp(phase, gw_phase_name(GW_FINISHING)) == 0;
-}
-
-static void take_up_incoming(struct gw_daemon *d, const json_t *row, struct gw_vm *vm)
-{
-    const char *id = text(row, "id");
-
-    if (!vm) {
-        close_row(d, id, is_past_commit(text(row, "phase")) ? LOST : UNDONE);
-    } else if (!vm->was_incoming) {
-        vm->migration[0] = '\0';
-        close_row(d, id, RUNS);
-    } else { /* judge_incoming() comes when its QMP has answered */
-        snprintf(vm->migration, sizeof vm->migration, "%s", id);
-    }
 }
 
 static void take_up(struct gw_daemon *d, const json_t *row)
@@ -200,7 +138,8 @@ static void take_up(struct gw_daemon *d, const json_t *row)
     gw_log(&d->log, GW_LOG_WARNING, text(row, "id"), "left in %s as the %s by the last daemon",
            text(row, "phase"), text(row, "role"));
     if (strcmp(text(row, "role"), "source") != 0)
-        take_up_incoming(d, row, vm);
+        gw_arrival_take_up(d, text(row, "id"), text(row, "vm"), text(row, "uuid"),
+                           gw_phase_from_name(text(row, "phase")), vm);
     else if (gw_outgoing_recover(d, row, vm, &error) < 0)
         gw_log(&d->log, GW_LOG_ERROR, text(row, "id"), "%s", error.msg);
 }

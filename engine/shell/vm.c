@@ -11,6 +11,7 @@
 #include "host/tap.h"
 #include "shell/daemon.h"
 #include "shell/guestnet.h"
+#include "shell/hold.h"
 #include "shell/vm.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -87,15 +88,18 @@ int gw_vm_check_new(struct gw_daemon *daemon, const struct gw_vm_spec *spec, str
 
 void gw_vm_save(struct gw_vm *vm)
 {
-    json_t *taps = json_array(), *whole;
+    json_t *taps = json_array(), *whole, *owner = NULL;
     struct gw_error error;
 
     for (unsigned i = 0; i < vm->n_taps; i++)
         json_array_append_new(taps, json_string(vm->tap_names[i]));
-    whole =
-        json_pack("{s:o, s:s, s:b, s:b, s:b, s:o}", "spec", gw_vm_spec_to_json(vm->spec), "accel",
-                  gw_accel_name(vm->accel), "incoming", (int)(vm->incoming || vm->was_incoming),
-                  "foreign", (int)vm->foreign, "ran", (int)vm->ran, "taps", taps);
+    if (vm->owner.epoch)
+        owner =
+            json_pack("{s:s, s:I}", "node", vm->owner.node, "epoch", (json_int_t)vm->owner.epoch);
+    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o, s:o*, s:b}", "spec",
+                      gw_vm_spec_to_json(vm->spec), "accel", gw_accel_name(vm->accel), "incoming",
+                      (int)(vm->incoming || vm->was_incoming), "foreign", (int)vm->foreign, "ran",
+                      (int)vm->ran, "taps", taps, "owner", owner, "contested", (int)vm->contested);
     struct gw_journal_vm row = {
         .name = vm->spec->name,
         .uuid = vm->spec->uuid,
@@ -130,6 +134,8 @@ static void dispose(struct gw_vm *vm)
     for (unsigned i = 0; i < vm->n_taps; i++)
         gw_tap_delete(vm->tap_names[i], NULL);
     remove_rundir(vm);
+    if (!vm->migration[0]) /* otherwise the migration says whose it is now */
+        gw_hold_release(vm);
     if (vm->in_journal)
         gw_journal_vm_remove(d->journal, vm->spec->name, NULL);
     vm->state = GW_VM_ENDING;
@@ -348,6 +354,12 @@ static bool has_run(const char *status)
     return false;
 }
 
+/* Those in which a guest on its way is not complete. */
+static bool is_loading(const char *status)
+{
+    return !status || strcmp(status, "inmigrate") == 0 || strcmp(status, "prelaunch") == 0;
+}
+
 static void status_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct gw_vm *vm = gw_container_of(call, struct gw_vm, status_call);
@@ -362,6 +374,7 @@ static void status_answered(struct gw_qmp_call *call, json_t *reply, const struc
         set_state(vm,
                   json_is_true(json_object_get(reply, "running")) ? GW_VM_RUNNING : GW_VM_PAUSED);
     vm->has_run = has_run(json_string_value(json_object_get(reply, "status")));
+    vm->loads = is_loading(json_string_value(json_object_get(reply, "status")));
     vm->launching = false;
     if (!vm->foreign || vm->in_journal)
         gw_vm_save(vm);
@@ -560,6 +573,10 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
 
     vm->foreign = claim->foreign;
     vm->ran = claim->ran;
+    vm->contested = claim->contested;
+    vm->owner = claim->owner;
+    if (claim->migration)
+        snprintf(vm->migration, sizeof vm->migration, "%s", claim->migration);
     vm->accel = claim->accel;
     vm->was_incoming = claim->incoming;
     vm->in_journal = claim->in_journal;

@@ -14,6 +14,7 @@
 #include <event2/event.h>
 #include <jansson.h>
 
+#include "godwit/storage.h"
 #include "host/process.h"
 #include "host/vmspec.h"
 #include "shell/qmp_link.h"
@@ -55,6 +56,7 @@ struct gw_vm {
     bool ran;            /* the guest ran when the migration that moves it began */
     bool was_incoming;   /* found again after a restart as a guest on its way to this node */
     bool has_run;        /* as far as QEMU's status tells: the guest has executed something here */
+    bool loads;          /* as far as QEMU's status tells: not all of the guest is here yet */
     bool launching;      /* until QMP answers; a QEMU that never does is killed */
     bool in_journal;
     bool ended, qmp_is_closed;
@@ -73,6 +75,9 @@ struct gw_vm {
     struct gw_vm_watcher *watcher;
     struct gw_vm_call *launch_call, *end_call;
     char migration[16];      /* id of the migration that moves it, or "" */
+    struct gw_owner owner;   /* its owner record as this node last saw it; epoch 0: none */
+    bool contested;          /* a migration left it paused here, and may have left it running on
+                                another node: only `godwit resolve` may resume it */
     struct gw_guestnet *net; /* while it moves, and shortly after; NULL otherwise */
     char tap_names[GW_VM_MAX_NICS][16];
     unsigned n_taps; /* those that this daemon made */
@@ -94,7 +99,9 @@ struct gw_vm_claim {
     const char *qmp_path;
     const char *rundir; /* the private directory that was made for it; NULL: none */
     enum gw_accel accel;
-    bool foreign, incoming, ran;
+    bool foreign, incoming, ran, contested;
+    const char *migration;   /* id of the one that moves it, or "" */
+    struct gw_owner owner;   /* epoch 0: none is known */
     bool in_journal;         /* if the process is gone, what was made for it is removed */
     const char *const *taps; /* those made for it */
     unsigned n_taps;

@@ -195,6 +195,11 @@ class Lab:
         self.holder = None
         self.nodes = {}
 
+    @property
+    def owners(self):
+        """The directory with the owner records, one subdirectory for each VM."""
+        return f'/run/godwit-lab/{self.name}/owners'
+
     def __enter__(self):
         # The command of `run` waits for the end of its input: for this process.
         self.holder = subprocess.Popen(
@@ -467,6 +472,10 @@ class Guest:
         raise Failure(f'guest {self.name} did not answer "{question}" within {timeout_s} s\n'
                       f'--- end of its console\n{file_tail(self.log)}')
 
+    def uuid(self):
+        return next(node.vms()[self.name]['uuid'] for node in self.lab.nodes.values()
+                    if self.name in node.vms())
+
     def status(self):
         return self.ask('STATUS')
 
@@ -542,7 +551,19 @@ def leftovers(node):
 
 
 def snapshot(lab):
-    return {name: leftovers(node) for name, node in lab.nodes.items()}
+    found = {name: leftovers(node) for name, node in lab.nodes.items()}
+    found['the lab'] = {'owner records': sorted(os.listdir(lab.owners))}
+    return found
+
+
+def owner_record(lab, uuid):
+    """{node, epoch, may_have_run} as it stands in the lab's store; None: there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(f'{lab.owners}/{uuid}'):
+            # EPOCH.RUN.TIME.NONCE.SUM.NODE, see engine/storage/file.c
+            epoch, run, _, _, _, node = name.split('.', 5)
+            return {'node': node, 'epoch': int(epoch), 'may_have_run': run == '1'}
+    return None
 
 
 def without_pids(entries):

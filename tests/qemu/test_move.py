@@ -70,7 +70,7 @@ def test_the_json_object(place):
     at = [phase['at_ms'] for phase in migration['phases']]
     assert at == sorted(at)
     assert set(migration['breakdown']) == {'stop_ms', 'last_pages_ms', 'device_ms', 'load_ms',
-                                           'commit_ms', 'resume_ms'}
+                                           'commit_ms', 'resume_ms', 'swap_ms'}
     for decision in migration['decisions']:
         assert set(decision) >= {'at_ms', 'phase', 'rule', 'inputs', 'chosen', 'instead_of',
                                  'because'}
@@ -134,8 +134,30 @@ def test_stop_leaves_nothing(lab):
     path, log = godwit_lab.write_vm_file(lab.n3, 'short', mac='52:54:00:77:00:65',
                                          append='console=ttyS0 quiet')
     lab.n3.godwit('vm', 'start', path)
-    assert 'short' in lab.n3.vms()
+    uuid = lab.n3.vms()['short']['uuid']
+    assert godwit_lab.owner_record(lab, uuid)['node'] == 'n3'
     lab.n3.godwit('vm', 'stop', 'short', '--force')
     assert 'short' not in lab.n3.vms()
     subprocess.check_call(['rm', '-f', path, log])
     godwit_lab.assert_nothing_left(lab, before)
+
+
+def test_the_owner_record_moves_along(lab, place):
+    """One record for each VM, and it names the node that the guest is on, one epoch later."""
+    uuid = place.guest.uuid()
+    before = godwit_lab.owner_record(lab, uuid)
+    assert before['node'] == place.source.name and before['may_have_run']
+    migration = place.move()
+    assert 0 < migration['breakdown']['swap_ms'] < migration['blackout_ms']
+    after = godwit_lab.owner_record(lab, uuid)
+    assert (after['node'], after['epoch']) == (place.source.name, before['epoch'] + 1)
+
+
+def test_a_cancelled_move_leaves_the_record_alone(lab, place):
+    before = godwit_lab.owner_record(lab, place.guest.uuid())
+    with godwit_lab.Events(place.source) as events:
+        move = place.start_move('--bandwidth', '8MiB/s')
+        identity = events.wait_migration(lambda event: event['state'] == 'precopy')['id']
+        place.source.godwit('cancel', identity)
+    assert move.result().json['state'] == 'cancelled'
+    assert godwit_lab.owner_record(lab, place.guest.uuid()) == before

@@ -117,6 +117,7 @@ static void at_first_much_is_null(void **state)
     static const struct member breakdown[] = {
         {"stop_ms", JSON_NULL}, {"last_pages_ms", JSON_NULL}, {"device_ms", JSON_NULL},
         {"load_ms", JSON_NULL}, {"commit_ms", JSON_NULL},     {"resume_ms", JSON_NULL},
+        {"swap_ms", JSON_NULL},
     };
     static const struct member progress[] = {
         {"phase", JSON_STRING},
@@ -307,6 +308,7 @@ static void blackout_is_from_pause_to_run(void **state)
                                                  .loaded_ns = moment_ns(m->loaded),
                                                  .commit_ns = moment_ns(m->commit),
                                                  .runs_ns = moment_ns(m->runs),
+                                                 .swap_ns = 2 * MS,
                                                  .uncertain_ns = MS / 4};
         json = show(&b, START);
         check_ms(at(json, "blackout_ms", NULL), cases[i].blackout);
@@ -317,6 +319,7 @@ static void blackout_is_from_pause_to_run(void **state)
         check_ms(at(json, "breakdown", "load_ms"), cases[i].load);
         check_ms(at(json, "breakdown", "commit_ms"), cases[i].commit);
         check_ms(at(json, "breakdown", "resume_ms"), cases[i].resume);
+        check_ms(at(json, "breakdown", "swap_ms"), 2);
         if (!isnan(cases[i].blackout)) /* the parts are the whole */
             assert_true(fabs(cases[i].stop + cases[i].device + cases[i].load + cases[i].commit +
                              cases[i].resume - cases[i].blackout) < 1e-6);

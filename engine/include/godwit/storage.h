@@ -7,14 +7,11 @@
  * from exactly {node, epoch} to {any node, epoch + 1}. Of any number of swaps from one epoch, on
  * any nodes, at most one ever takes effect, whatever was lost, repeated or delayed on the way.
  *
- * Happy path of a move from S to D. S starts the guest: create {S, 1, may_have_run}. Commit: D
- * swaps {S, 1} -> {D, 2, not yet run}. Before it lets QEMU run, D swaps {D, 2} -> {D, 3,
- * may_have_run}. A migration that fails before the commit: S swaps {S, 1} -> {S, 2, may_have_run}
- * and resumes; the late swap of D finds another epoch. One that fails after the commit but before D
- * was allowed to run: S swaps {D, 2} -> {S, 3, may_have_run}; if that wins, D's {D, 2} -> {D, 3}
- * loses, and the other way round. Because each change, the permission to run as well, takes a new
- * epoch, {node, epoch} names one state of the record and nothing can change behind a reader who
- * then swaps.
+ * Happy path of a move from S to D. S starts the guest: create {S, 1}. Commit: D swaps {S, 1} ->
+ * {D, 2}, and only then lets QEMU run. A migration that the destination does not answer: S swaps
+ * {S, 1} -> {S, 2} and resumes; a swap of D's that comes late finds another epoch. One of the two
+ * wins, whoever crashed. Because each change takes a new epoch, {node, epoch} names one state of
+ * the record and nothing can change behind a reader who then swaps.
  *
  * The one rule for callers: a read informs, only a swap that returned 0 entitles. A read may be
  * out of date when it returns.
@@ -24,10 +21,11 @@
  * settle it otherwise, swap away from the epoch in doubt: the winner has consumed it, and a
  * request that arrives afterwards finds another epoch.
  *
- * States. No record; {node, false}: handed over to node, whose guest has written to no disk; {node,
- * true}: node's guest runs, or did and is paused, or died. may_have_run goes from true to false
- * only together with a change of node (the swap of a commit); a store refuses to erase it in place
- * (-EINVAL). Whether a node may take a record that says {other, true} is the caller's policy.
+ * States. No record; {node, true}: node's guest runs, or did and is paused, or died; {node, false}:
+ * handed over to node, whose guest has written to no disk, for callers that commit and let run in
+ * two steps (the daemon does both in one). may_have_run goes from true to false only together with
+ * a change of node; a store refuses to erase it in place (-EINVAL). Whether a node may take a
+ * record that says {other, true} is the caller's policy.
  */
 #ifndef GODWIT_STORAGE_H
 #define GODWIT_STORAGE_H
