@@ -15,6 +15,7 @@
 #include "shell/enlist.h"
 #include "shell/error_json.h"
 #include "shell/outgoing.h"
+#include "shell/resolve.h"
 #include "util/cleanup.h"
 
 #define RESUME_TIMEOUT_NS UINT64_C(10000000000)
@@ -223,7 +224,7 @@ static void resumed(struct gw_qmp_call *call, json_t *reply, const struct gw_err
     free(r);
 }
 
-/* For a person who has made sure that the guest runs nowhere else. */
+/* Where a migration left open who runs the guest, resolving is more than resuming. */
 static void vms_resume(struct gw_http_api *api, struct gw_http_request *request)
 {
     struct gw_vm *vm = vm_of(daemon_of(api), request);
@@ -236,12 +237,68 @@ static void vms_resume(struct gw_http_api *api, struct gw_http_request *request)
                "see `godwit vm show` and `godwit status`");
         return;
     }
+    if (vm->contested[0]) {
+        refuse(request, GW_E_STATE,
+               "a migration left this VM paused, and may have left it running elsewhere",
+               "`godwit resolve` shows what is known, and resumes it if that is safe");
+        return;
+    }
     r = calloc(1, sizeof *r);
     if (!r)
         abort();
     r->call.done = resumed;
     r->request = request;
     gw_qmp_link_execute(vm->qmp, &r->call, "cont", NULL, RESUME_TIMEOUT_NS);
+}
+
+struct resolve_request {
+    struct gw_resolve_call call;
+    struct gw_http_request *request;
+};
+
+static void resolve_done(struct gw_resolve_call *call, json_t *json, const struct gw_error *error)
+{
+    struct resolve_request *r = gw_container_of(call, struct resolve_request, call);
+
+    if (error)
+        gw_http_fail(r->request, error);
+    else
+        gw_http_reply(r->request, 200, json_incref(json));
+    free(r);
+}
+
+static void resolve(struct gw_http_api *api, struct gw_http_request *request,
+                    enum gw_resolve_action action)
+{
+    struct gw_resolve_request wanted = {.vm = gw_http_param(request, "vm"),
+                                        .action = action,
+                                        .dead = optional(request, "dead")};
+    struct resolve_request *r = calloc(1, sizeof *r);
+
+    if (!r)
+        abort();
+    r->call.done = resolve_done;
+    r->request = request;
+    gw_resolve_start(daemon_of(api), &wanted, &r->call);
+}
+
+static void resolve_show(struct gw_http_api *api, struct gw_http_request *request)
+{
+    resolve(api, request, GW_RESOLVE_ACTION_MAX);
+}
+
+static void resolve_act(struct gw_http_api *api, struct gw_http_request *request)
+{
+    static const char *const known[] = {"action", "dead", NULL};
+    const char *action = need(request, "action");
+
+    if (!action || !only_known(request, known))
+        return;
+    if (gw_resolve_action_from_name(action) == GW_RESOLVE_ACTION_MAX)
+        refuse(request, GW_E_USAGE, "there is no such action",
+               "the actions are: resume, discard, release");
+    else
+        resolve(api, request, gw_resolve_action_from_name(action));
 }
 
 /* Nodes */
@@ -685,6 +742,8 @@ static const struct gw_http_route routes[] = {
     {"GET", "/v1/vms/{name}", vms_show},
     {"DELETE", "/v1/vms/{name}", vms_stop},
     {"POST", "/v1/vms/{name}/resume", vms_resume},
+    {"GET", "/v1/resolve/{vm}", resolve_show},
+    {"POST", "/v1/resolve/{vm}", resolve_act},
     {"GET", "/v1/nodes", nodes_list},
     {"POST", "/v1/node/init", node_init},
     {"POST", "/v1/node/invite", node_invite},

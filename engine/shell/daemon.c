@@ -11,6 +11,7 @@
 #include "shell/daemon.h"
 #include "shell/incoming.h"
 #include "shell/recover.h"
+#include "shell/resolve.h"
 #include "storage/file.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -273,13 +274,15 @@ static void visitor_message(struct gw_peer_handler *handler, struct gw_peer_conn
         merge_nodes(d, conn, body);
         return;
     }
-    if (type != GW_WIRE_PREPARE && type != GW_WIRE_QUERY)
+    if (type != GW_WIRE_PREPARE && type != GW_WIRE_QUERY && type != GW_WIRE_ASK)
         return;
     free(v);
     if (type == GW_WIRE_PREPARE)
         gw_incoming_start(d, conn, body);
-    else
+    else if (type == GW_WIRE_QUERY)
         gw_incoming_query(d, conn, body);
+    else
+        gw_resolve_answer(d, conn, body);
 }
 
 static void visitor_closed(struct gw_peer_handler *handler, struct gw_peer_conn *conn,

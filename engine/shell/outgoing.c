@@ -614,7 +614,8 @@ static void phase_changed(struct gw_migration *m)
     if (!gw_phase_is_end(m->machine.phase) || !m->vm)
         return;
     gw_guestnet_free(gw_steal_ptr(&m->vm->net));
-    m->vm->contested = m->machine.needs_person && m->vm->state == GW_VM_PAUSED;
+    if (m->machine.needs_person && m->vm->state == GW_VM_PAUSED)
+        snprintf(m->vm->contested, sizeof m->vm->contested, "%s", m->peer);
 }
 
 /* A round begins: what the one before it came to is to be had now. */
@@ -708,7 +709,7 @@ static int check_request(struct gw_daemon *daemon, const struct gw_outgoing_requ
         return gw_error_hint(error, "`godwit status` shows it, `godwit cancel %s` stops it",
                              vm->migration);
     }
-    if (vm->contested) {
+    if (vm->contested[0]) {
         gw_error_set(error, GW_E_STATE, "VM '%s' was left paused by a migration whose end is open",
                      r->vm);
         return gw_error_hint(error, "`godwit resolve %s` shows what is known", r->vm);

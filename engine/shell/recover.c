@@ -91,7 +91,7 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
         .foreign = json_is_true(json_object_get(whole, "foreign")),
         .incoming = json_is_true(json_object_get(whole, "incoming")),
         .ran = !json_is_false(json_object_get(whole, "ran")),
-        .contested = json_is_true(json_object_get(whole, "contested")),
+        .contested = text(whole, "contested"),
         .migration = text(row, "migration"),
         .in_journal = true,
         .taps = taps,

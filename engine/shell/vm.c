@@ -96,10 +96,10 @@ void gw_vm_save(struct gw_vm *vm)
     if (vm->owner.epoch)
         owner =
             json_pack("{s:s, s:I}", "node", vm->owner.node, "epoch", (json_int_t)vm->owner.epoch);
-    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o, s:o*, s:b}", "spec",
+    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o, s:o*, s:s}", "spec",
                       gw_vm_spec_to_json(vm->spec), "accel", gw_accel_name(vm->accel), "incoming",
                       (int)(vm->incoming || vm->was_incoming), "foreign", (int)vm->foreign, "ran",
-                      (int)vm->ran, "taps", taps, "owner", owner, "contested", (int)vm->contested);
+                      (int)vm->ran, "taps", taps, "owner", owner, "contested", vm->contested);
     struct gw_journal_vm row = {
         .name = vm->spec->name,
         .uuid = vm->spec->uuid,
@@ -573,7 +573,8 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
 
     vm->foreign = claim->foreign;
     vm->ran = claim->ran;
-    vm->contested = claim->contested;
+    if (claim->contested)
+        snprintf(vm->contested, sizeof vm->contested, "%s", claim->contested);
     vm->owner = claim->owner;
     if (claim->migration)
         snprintf(vm->migration, sizeof vm->migration, "%s", claim->migration);

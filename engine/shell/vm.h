@@ -76,8 +76,8 @@ struct gw_vm {
     struct gw_vm_call *launch_call, *end_call;
     char migration[16];      /* id of the migration that moves it, or "" */
     struct gw_owner owner;   /* its owner record as this node last saw it; epoch 0: none */
-    bool contested;          /* a migration left it paused here, and may have left it running on
-                                another node: only `godwit resolve` may resume it */
+    char contested[64];      /* a migration left it paused here, and may have left it running on
+                                this node: only `godwit resolve` may resume it. "": not so */
     struct gw_guestnet *net; /* while it moves, and shortly after; NULL otherwise */
     char tap_names[GW_VM_MAX_NICS][16];
     unsigned n_taps; /* those that this daemon made */
@@ -99,7 +99,8 @@ struct gw_vm_claim {
     const char *qmp_path;
     const char *rundir; /* the private directory that was made for it; NULL: none */
     enum gw_accel accel;
-    bool foreign, incoming, ran, contested;
+    bool foreign, incoming, ran;
+    const char *contested;   /* as in struct gw_vm */
     const char *migration;   /* id of the one that moves it, or "" */
     struct gw_owner owner;   /* epoch 0: none is known */
     bool in_journal;         /* if the process is gone, what was made for it is removed */

@@ -36,8 +36,8 @@ enum gw_wire_type {
     GW_WIRE_FAILED = 11,
     GW_WIRE_QUERY = 12,
     GW_WIRE_BUSY = 13,
-    GW_WIRE_CHECK = 14,
-    GW_WIRE_CHECKED = 15,
+    GW_WIRE_ASK = 14, /* what have you of this guest? The first and only message */
+    GW_WIRE_TELL = 15,
     GW_WIRE_PING = 16, /* PING and PONG never leave the peer layer */
     GW_WIRE_PONG = 17,
     GW_WIRE_JOIN = 18, /* JOIN and JOINED only travel on a connection made with a token */

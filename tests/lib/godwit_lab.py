@@ -411,10 +411,10 @@ def write_vm_file(node, name, **options):
     return path, log
 
 
-def wait_line(path, text, timeout_s):
-    """Waits until the file exists and has a line with the text in it."""
+def wait_line(path, text, timeout_s, start=0):
+    """Waits until the file exists and has a line with the text in it, after `start` bytes."""
     # tail -F learns of new lines from inotify.
-    with subprocess.Popen(['tail', '-n', '+1', '-F', path], stdout=subprocess.PIPE,
+    with subprocess.Popen(['tail', '-c', f'+{start + 1}', '-F', path], stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL) as tail:
         try:
             return Reader(tail.stdout).line_with(text, timeout_s, f'"{text}" in {path}')
@@ -422,6 +422,30 @@ def wait_line(path, text, timeout_s):
             raise Failure(f'{failure}\n--- end of {path}\n{file_tail(path)}') from None
         finally:
             tail.kill()
+
+
+class Breakpoint:
+    """The next migration on the node stops the node's daemon there; see engine/shell/breakpoint.h."""
+
+    def __init__(self, node, place):
+        self.node, self.place = node, place
+        self.start = os.path.getsize(node.log_path)
+        with open(f'{node.dir}/run/breakpoint', 'w', encoding='utf-8') as out:
+            out.write(f'{place}\n')
+
+    def wait(self, timeout_s=60):
+        wait_line(self.node.log_path, f'stopped at: {self.place}', timeout_s, self.start)
+
+    def go_on(self):
+        os.kill(self.node.daemon_pid(), signal.SIGCONT)
+
+
+def wait_until(condition, timeout_s, node, what):
+    """Until the condition holds; each look costs the node's daemon a request, which paces it."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failure(f'{what}: not within {timeout_s} s\n{node.log_tail()}')
 
 
 def file_tail(path, lines=30):

@@ -291,7 +291,7 @@ def table():
 
 COMMANDS = ["vm start", "vm stop", "vm resume", "vm list", "vm show", "vm adopt", "check", "migrate", "status",
             "watch", "cancel", "log", "explain", "node init", "node invite", "node join",
-            "node list", "version"]
+            "node list", "resolve", "version"]
 
 
 def test_the_table_is_the_contract():

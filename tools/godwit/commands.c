@@ -35,6 +35,14 @@ static const struct gw_option migrate_options[] = {
     {0},
 };
 
+static const struct gw_option resolve_options[] = {
+    {"resume", NULL, "let the copy that is paused here run", GW_OPTION_FLAG},
+    {"discard", NULL, "end the copy that is paused here", GW_OPTION_FLAG},
+    {"release", NULL, "delete the record of a guest that is gone", GW_OPTION_FLAG},
+    {"dead", "NODE", "you have made sure that no QEMU of the guest is left there", GW_OPTION_TEXT},
+    {0},
+};
+
 static const struct gw_option invite_options[] = {
     {"ttl", "TIME", "how long the token is good, such as 15m", GW_OPTION_S, .min = 1000,
      .max = 7ull * 86400 * 1000},
@@ -54,8 +62,8 @@ const struct gw_command gw_commands[] = {
      "godwit vm start web1.yaml", NULL, gw_cmd_vm_start},
     {"vm", "stop", "NAME", "Stop a VM", NULL, "godwit vm stop web1", stop_options, gw_cmd_vm_stop},
     {"vm", "resume", "NAME", "Let a paused VM run again",
-     "For a VM that a failed migration left paused. Make sure first that the guest does not run\n"
-     "on another node.",
+     "Not for one that a migration left behind without knowing who runs it: for that there is\n"
+     "'godwit resolve'.",
      "godwit vm resume web1", NULL, gw_cmd_vm_resume},
     {"vm", "list", NULL, "List the VMs of this node", NULL, "godwit vm list", NULL, gw_cmd_vm_list},
     {"vm", "show", "NAME", "Show one VM", NULL, "godwit vm show web1", NULL, gw_cmd_vm_show},
@@ -87,6 +95,11 @@ const struct gw_command gw_commands[] = {
      NULL, gw_cmd_log},
     {NULL, "explain", "ID", "Print every decision of a migration, with its reason", NULL,
      "godwit explain m-1a2b3c4d", NULL, gw_cmd_explain},
+    {NULL, "resolve", "VM", "Show who may run a guest, and settle what a migration left open",
+     "Reads the owner record, looks at this node's QEMU and asks the other node. Without an\n"
+     "action it only shows what is known and which actions are safe; an unsafe one is refused.\n"
+     "VM is a name of this node's, or the uuid of a guest that is on no node any more.",
+     "godwit resolve web1", resolve_options, gw_cmd_resolve},
     {"node", "init", NULL, "Make this node the first of a group, with a certificate authority",
      NULL, "godwit node init --name n1 --address 10.0.0.1", identity_options, gw_cmd_node_init},
     {"node", "invite", NULL, "Print a token with which one node may join",
