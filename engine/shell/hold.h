@@ -35,4 +35,14 @@ void gw_hold_cancel(struct gw_hold *hold);
 /* Deletes the record of a guest that ended here, if it is ours; does not wait. */
 void gw_hold_release(struct gw_vm *vm);
 
+/*
+ * The guest goes on here although nobody knows what its record says: `node` promised that it never
+ * ran there, and no store answered. Tries every 5 s, also after a restart of the daemon, until the
+ * record says this node again. The VM needs saving afterwards.
+ */
+void gw_hold_repair(struct gw_vm *vm, const char *node);
+
+/* No more tries. */
+void gw_hold_repair_free(struct gw_vm *vm);
+
 #endif

@@ -383,6 +383,8 @@ static void reclaimed(struct gw_owner_call *call, int result, const struct gw_ow
         o->base.vm->owner = *current;
         gw_vm_save(o->base.vm);
     }
+    if (result < 0 && o->base.machine.by_word && o->base.vm)
+        gw_hold_repair(o->base.vm, o->base.peer);
     if (error)
         gw_migration_log(&o->base, GW_LOG_WARNING, "the owner record was not taken back: %s",
                          error->msg);

@@ -92,6 +92,7 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
         .incoming = json_is_true(json_object_get(whole, "incoming")),
         .ran = !json_is_false(json_object_get(whole, "ran")),
         .contested = text(whole, "contested"),
+        .given_back = text(whole, "given_back"),
         .migration = text(row, "migration"),
         .in_journal = true,
         .taps = taps,

@@ -96,10 +96,11 @@ void gw_vm_save(struct gw_vm *vm)
     if (vm->owner.epoch)
         owner =
             json_pack("{s:s, s:I}", "node", vm->owner.node, "epoch", (json_int_t)vm->owner.epoch);
-    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o, s:o*, s:s}", "spec",
+    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o, s:o*, s:s, s:s}", "spec",
                       gw_vm_spec_to_json(vm->spec), "accel", gw_accel_name(vm->accel), "incoming",
                       (int)(vm->incoming || vm->was_incoming), "foreign", (int)vm->foreign, "ran",
-                      (int)vm->ran, "taps", taps, "owner", owner, "contested", vm->contested);
+                      (int)vm->ran, "taps", taps, "owner", owner, "contested", vm->contested,
+                      "given_back", vm->given_back);
     struct gw_journal_vm row = {
         .name = vm->spec->name,
         .uuid = vm->spec->uuid,
@@ -148,6 +149,7 @@ void gw_vm_detach(struct gw_vm *vm)
     TAILQ_REMOVE(&vm->daemon->vms, vm, link);
     gw_qmp_session_cancel_call(&vm->status_call);
     gw_qmp_session_cancel_call(&vm->quit_call);
+    gw_hold_repair_free(vm);
     gw_qmp_link_free(vm->qmp);
     if (vm->exit_event)
         event_free(vm->exit_event);
@@ -573,6 +575,8 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
 
     vm->foreign = claim->foreign;
     vm->ran = claim->ran;
+    if (claim->given_back && claim->given_back[0])
+        gw_hold_repair(vm, claim->given_back);
     if (claim->contested)
         snprintf(vm->contested, sizeof vm->contested, "%s", claim->contested);
     vm->owner = claim->owner;
