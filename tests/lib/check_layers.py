@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Holds the #includes to the layers: util < core < qmp, host < shell < tools.
-Beside them storage, which sees util only.
+Beside them storage and the transports, which see util only.
 
 Usage: check_layers.py [REPOSITORY]. Prints each violation as FILE:LINE: text; exits 1 if any.
 """
@@ -20,6 +20,7 @@ MAY_USE = {
     'host': {'util', 'core'},
     'flow': {'util', 'core', 'codec'},
     'shell': {'util', 'core', 'qmp', 'codec', 'storage', 'host', 'flow'},
+    'transports': {'util'},
 }
 # System headers that a layer must not know.
 LOOP = r'event2/|event\.h|evhttp|openssl/|sqlite3|curl/|systemd/'
@@ -30,6 +31,7 @@ MUST_NOT = {
     'host': LOOP,
     'codec': LOOP + r'|jansson|cyaml|sys/socket',
     'storage': LOOP + r'|jansson|cyaml|sys/socket|netinet/|arpa/|poll\.h|pthread',
+    'transports': r'event2/|event\.h|evhttp|sqlite3|curl/|systemd/|jansson|cyaml',
     'include': LOOP + r'|jansson|cyaml',
 }
 INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')
@@ -54,8 +56,9 @@ def violation(layer, quote, header):
 
 def violations(repository):
     engine = os.path.join(repository, 'engine')
-    for place, _, names in sorted(os.walk(engine)):
-        layer = os.path.relpath(place, engine).split('/')[0]
+    transports = os.path.join(repository, 'transports')
+    for place, _, names in sorted([*os.walk(engine), *os.walk(transports)]):
+        layer = os.path.relpath(place, repository).removeprefix('engine/').split('/')[0]
         for name in sorted(names):
             if not name.endswith(('.c', '.h')):
                 continue
