@@ -384,6 +384,7 @@ static void test_the_last_round(void **state)
         gw_pace_next(&pace, &setting);
         assert_int_equal(setting.codec, first.codec);
         assert_int_equal(setting.level, first.level);
+        assert_int_equal(setting.delta, first.delta);
     }
 }
 
