@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Batches of pages from a peer, for a RAM block of 16 pages whose content is known. What is refused
+ * must leave all of it untouched and say why; what is accepted must be encoded to the same again.
+ * The first byte says which of two block sizes there is, and whether there is a function for zero
+ * pages. A right checksum is found by the fuzzer as it sees the comparison.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "flow/batch.h"
+
+enum { MAX_PAGES = 16 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct {
+    struct gw_batch_ram ram;
+    unsigned n_pages;
+    unsigned char *pages, *before;
+    struct gw_batch_decoder *decoder;
+    struct gw_batch_encoder *encoder;
+    unsigned char wire[GW_BATCH_BOUND(GW_BATCH_MAX_PAGES)];
+} f;
+
+static int block(struct gw_batch_ram *ram, const char *name)
+{
+    (void)ram;
+    return strcmp(name, "pc.ram") == 0 ? 0 : -1;
+}
+
+static unsigned char *page(struct gw_batch_ram *ram, uint64_t offset)
+{
+    (void)ram;
+    if (offset % GW_PAGE_BYTES)
+        abort();
+    return offset / GW_PAGE_BYTES < f.n_pages ? f.pages + offset : NULL;
+}
+
+static int zero(struct gw_batch_ram *ram, uint64_t offset, bool commit)
+{
+    unsigned char *at = page(ram, offset);
+
+    if (at && commit)
+        memset(at, 0, GW_PAGE_BYTES);
+    return at ? 0 : -1;
+}
+
+static void set_up(void)
+{
+    f.ram = (struct gw_batch_ram){.block = block, .page = page};
+    f.pages = malloc(MAX_PAGES * GW_PAGE_BYTES);
+    f.before = malloc(MAX_PAGES * GW_PAGE_BYTES);
+    if (gw_batch_decoder_new(&f.decoder) < 0 || gw_batch_encoder_new(&f.encoder) < 0)
+        abort();
+}
+
+static int differ(const struct gw_batch_figures *a, const struct gw_batch_figures *b)
+{
+    return a->n_whole != b->n_whole || a->n_pieces != b->n_pieces || a->n_zero != b->n_zero ||
+           a->n_same != b->n_same || a->content_bytes != b->content_bytes ||
+           a->literal_bytes != b->literal_bytes || a->wire_bytes != b->wire_bytes ||
+           a->codec != b->codec;
+}
+
+/* All pages as they are now go through a batch into RAM that was emptied. */
+static void round_trip(void)
+{
+    struct gw_batch_page pages[MAX_PAGES];
+    struct gw_batch_pages in = {"pc.ram", pages, f.n_pages, NULL};
+    struct gw_batch_figures sent, received;
+
+    memcpy(f.before, f.pages, MAX_PAGES * GW_PAGE_BYTES);
+    for (unsigned i = 0; i < f.n_pages; i++)
+        pages[i] = (struct gw_batch_page){i * GW_PAGE_BYTES, f.before + i * GW_PAGE_BYTES};
+    memset(f.pages, 0x77, f.n_pages * GW_PAGE_BYTES);
+    if (gw_batch_encode(f.encoder, &in, &(struct gw_batch_setting){1, -5, false}, f.wire, &sent) ||
+        gw_batch_decode(f.decoder, f.wire, sent.wire_bytes, &f.ram, &received, NULL) ||
+        differ(&sent, &received) || memcmp(f.before, f.pages, MAX_PAGES * GW_PAGE_BYTES))
+        abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct gw_batch_figures figures;
+    struct gw_error error = {0};
+
+    if (!f.decoder)
+        set_up();
+    if (size < 1)
+        return 0;
+    f.n_pages = data[0] & 1 ? MAX_PAGES : MAX_PAGES - 1;
+    f.ram.zero = data[0] & 2 ? zero : NULL;
+    for (unsigned i = 0; i < MAX_PAGES * GW_PAGE_BYTES; i++)
+        f.pages[i] = (unsigned char)(i / GW_PAGE_BYTES % 4 ? i / 256 : 0);
+    memcpy(f.before, f.pages, MAX_PAGES * GW_PAGE_BYTES);
+    if (gw_batch_decode(f.decoder, data + 1, size - 1, &f.ram, &figures, &error) == 0) {
+        round_trip();
+        return 0;
+    }
+    if (error.code == GW_OK || !error.msg[0] ||
+        memcmp(f.before, f.pages, MAX_PAGES * GW_PAGE_BYTES))
+        abort();
+    return 0;
+}
