@@ -29,7 +29,7 @@ MUST_NOT = {
     'qmp': LOOP + r'|cyaml|sys/socket|netinet/|arpa/|poll\.h|sys/epoll|pthread',
     'host': LOOP,
     'codec': LOOP + r'|jansson|cyaml|sys/socket',
-    'storage': LOOP + r'|jansson|cyaml|sys/socket|netinet/|arpa/|poll\.h|pthread',
+    'storage': LOOP + r'|cyaml|sys/socket|netinet/|arpa/|poll\.h',
     'include': LOOP + r'|jansson|cyaml',
 }
 INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')
