@@ -178,7 +178,7 @@ class Cluster:
             out.write(CONF.format(
                 fsid=fsid, base=self.dir, names=','.join(host.name for host in self.hosts),
                 mon_host=','.join(host.mon_address for host in self.hosts),
-                size=size, min_size=min_size, n_pgs=8 * len(self.hosts)))
+                size=size, min_size=min_size, n_pgs=8 if len(self.hosts) == 1 else 32))
         self.make_keys()
         run(['monmaptool', '--create', '--clobber', '--fsid', fsid, '--enable-all-features',
              *(word for host in self.hosts
@@ -216,9 +216,14 @@ class Cluster:
         self.create_pool(POOL)
 
     def start(self, daemon, with_parent=False):
-        """Starts a daemon ('mon.NAME', 'osd.NUMBER') that is made. What it keeps in memory is new."""
+        """Starts a daemon ('mon.NAME', 'osd.NUMBER') that was made and does not run.
+
+        An OSD that was killed comes back empty and gets its objects from the others' copies.
+        """
         kind, _, name = daemon.partition('.')
         host = self.host_of(daemon)
+        if self.pid(daemon):
+            raise LabError(f'{daemon} runs already')
         argv = [f'ceph-{kind}', '--conf', self.conf, '-f', '-i', name]
         if kind == 'osd':
             argv += ['--keyring', f'{self.dir}/{daemon}/keyring', '--public-addr', host.address,

@@ -11,6 +11,8 @@
  *     socket: /run/godwit/godwitd.sock      the API; otherwise godwitd.sock in run_dir
  *     qemu: qemu-system-x86_64              a path, or a name looked up in PATH
  *     policies_dir: /etc/godwit/policies
+ *     ceph_conf: /etc/ceph/ceph.conf        of the cluster that RBD disks are in
+ *     ceph_user: admin                      without "client."; ceph_conf says where its keyring is
  *     log_level: info                       error, warning, info, debug
  *
  * Every key is optional; the values above are the defaults (listen: all addresses, IPv6 and IPv4).
@@ -39,6 +41,8 @@ struct gw_config {
     char *socket;       /* absolute, fits a unix socket address */
     char *qemu;         /* absolute path, or a name without '/' for PATH */
     char *policies_dir; /* absolute */
+    char *ceph_conf;    /* absolute; NULL: where librados looks */
+    char *ceph_user;    /* letters, digits and "._-"; NULL: librados takes "admin" */
     enum gw_log_level log_level;
 };
 

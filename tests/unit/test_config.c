@@ -31,6 +31,8 @@ static void everything_can_be_said(void **state)
                            "socket: /x/y.sock\n"
                            "qemu: /opt/qemu\n"
                            "policies_dir: /p\n"
+                           "ceph_conf: /c.conf\n"
+                           "ceph_user: godwit\n"
                            "log_level: debug\n",
                            &c, &e),
                      0);
@@ -45,6 +47,8 @@ static void everything_can_be_said(void **state)
     assert_string_equal(c->socket, "/x/y.sock");
     assert_string_equal(c->qemu, "/opt/qemu");
     assert_string_equal(c->policies_dir, "/p");
+    assert_string_equal(c->ceph_conf, "/c.conf");
+    assert_string_equal(c->ceph_user, "godwit");
     assert_int_equal(c->log_level, GW_LOG_DEBUG);
 }
 
@@ -65,6 +69,8 @@ static void what_is_absent_has_defaults(void **state)
     assert_string_equal(c->socket, "/tmp/r/godwitd.sock");
     assert_string_equal(c->qemu, "qemu-system-x86_64");
     assert_string_equal(c->policies_dir, "/etc/godwit/policies");
+    assert_null(c->ceph_conf);
+    assert_null(c->ceph_user);
     assert_int_equal(c->log_level, GW_LOG_INFO);
 }
 
