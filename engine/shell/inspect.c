@@ -33,16 +33,16 @@ static json_t *cpu_model(const char *cpu)
     return model;
 }
 
-static json_t *disks_of(const struct gw_vm_spec *spec)
+static json_t *disks_of(const struct gw_vm_spec *spec, unsigned n_opened)
 {
     json_t *list = json_array();
 
     for (size_t i = 0; i < spec->n_disks; i++) {
         const struct gw_vm_disk *disk = &spec->disks[i];
 
-        json_array_append_new(list, disk->file
-                                        ? gw_facts_disk(disk->file, disk->format, disk->readonly)
-                                        : gw_facts_rbd(disk->rbd, disk->format, disk->readonly));
+        json_array_append_new(
+            list, disk->file ? gw_facts_disk(disk->file, disk->format, disk->readonly)
+                             : gw_facts_rbd(disk->rbd, disk->format, disk->readonly, n_opened));
     }
     return list;
 }
@@ -81,7 +81,7 @@ static json_t *node_facts(struct gw_daemon *daemon, const struct gw_vm_spec *spe
         return NULL;
     json_object_set_new(facts, "mem_reserved_bytes",
                         json_integer((json_int_t)(gw_daemon_reserved_bytes(daemon) - own)));
-    json_object_set_new(facts, "disks", disks_of(spec));
+    json_object_set_new(facts, "disks", disks_of(spec, vm ? 1 : 0));
     json_object_set_new(facts, "vms", vms_of(daemon, vm));
     return facts;
 }

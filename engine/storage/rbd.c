@@ -355,16 +355,20 @@ static int describe(struct inquiry *q)
 
     set(q->facts, "exists", json_true());
     r = add_image(q);
-    r = r < 0 ? r : add_writable(q);
-    return r < 0 ? r : add_cluster(q);
+    return r < 0 ? r : add_writable(q);
 }
 
 static int in_pool(struct inquiry *q)
 {
     const struct gw_rbd_spec *spec = &q->job->spec;
-    int r = rbd_open_read_only(q->io, spec->image, &q->image, spec->snap[0] ? spec->snap : NULL);
-    int closed;
+    int r = add_cluster(q), closed;
 
+    if (r < 0)
+        return r;
+    /* Whoever opens an image then waits until somebody ends that. */
+    if (strcmp(flags_of(q->facts, "full"), "paused") == 0)
+        return not_there(q, "the cluster is paused (ceph osd unset pause)");
+    r = rbd_open_read_only(q->io, spec->image, &q->image, spec->snap[0] ? spec->snap : NULL);
     if (r < 0)
         return open_failed(q, r);
     r = describe(q);

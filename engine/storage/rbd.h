@@ -24,7 +24,7 @@ int gw_rbd_spec_parse(const char *text, struct gw_rbd_spec *spec, struct gw_erro
  * touched. done with 0 and call->facts when the cluster answered, also when there is no such image:
  *
  *   exists         bool; false: error says why (no such pool, namespace, image, snapshot; features
- *                  that the librbd of this node does not know; no permission)
+ *                  that the librbd of this node does not know; no permission; cluster paused)
  *   fsid           of the cluster
  *   client_address this node's own address, as the cluster sees it ("10.0.0.1")
  *   image_id, size_bytes, features[] (names), snapshot (bool)
@@ -34,12 +34,13 @@ int gw_rbd_spec_parse(const char *text, struct gw_rbd_spec *spec, struct gw_erro
  *                  permissions for and whose condition then never holds; write_error if not
  *   watchers[]     {address, client (a number), cookie (text)}: who has the image open for writing
  *   lock_owners[]  {address, client ("client.4123"), cookie}: exclusive lock, or advisory locks
- *   full           "" or which flag says so: "pool", "pool quota", "cluster", "paused"
+ *   full           "" or which flag says so: "pool", "pool quota", "cluster"
  *   nearly_full    bool
  *   health         "HEALTH_OK", "HEALTH_WARN", "HEALTH_ERR"
  *   health_checks[] "CODE: message", at most 16
  *
- * With exists: false only exists, error, fsid and client_address are there. A negative result:
+ * With exists: false there are exists, error, fsid, client_address, and if the pool is there, what
+ * is said of the cluster. A negative result:
  * the cluster cannot be reached or did not answer in time. 0 accepted, -EINVAL (spec), -ENOMEM.
  */
 int gw_rbd_facts(struct gw_rados *rados, struct gw_rados_call *call, const char *spec);
