@@ -106,6 +106,15 @@ static void check_features(const struct comparison *c)
     const json_t *features = json_object_get(c->in->there, "features");
     struct gw_finding *f;
 
+    for (size_t i = 0; i < json_array_size(features); i++) {
+        const char *name = json_string_value(json_array_get(features, i));
+
+        if (!name || strncmp(name, "feature-", 8) != 0)
+            continue;
+        f = ADD(c, ERROR, "rbd-features", "%s has %s, which librbd on %s does not know", c->path,
+                name, c->in->destination);
+        gw_finding_hint(f, "upgrade librbd1 and QEMU's block-rbd module on %s", c->in->destination);
+    }
     if (json_is_true(json_object_get(c->in->there, "snapshot")))
         ADD(c, ERROR, "rbd-features", "%s is a snapshot, which no guest can write to", c->path);
     if (has(features, "non-primary")) {

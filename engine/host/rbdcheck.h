@@ -4,9 +4,10 @@
  * (storage/rbd.h: gw_rbd_facts(), put into the disk's facts by gw_facts_rbd_answer()).
  *
  * Codes of findings. Errors: disk-missing, disk-access, disk-differs, rbd-unreachable,
- * rbd-watcher, rbd-lock, rbd-full, rbd-health (data cannot be reached), rbd-features (non-primary,
- * migrating; a snapshot as a writable disk). Warnings: rbd-health, rbd-nearly-full, rbd-features
- * (no exclusive-lock), disk-unchecked (only one node asked). Info: disk-unchecked (none did).
+ * rbd-watcher, rbd-lock, rbd-full, rbd-health (data cannot be reached), rbd-features (one that the
+ * destination's librbd does not know, non-primary, migrating; a snapshot as a writable disk).
+ * Warnings: rbd-health, rbd-nearly-full, rbd-features (no exclusive-lock), disk-unchecked (only one
+ * node asked). Info: disk-unchecked (none did).
  */
 #ifndef GW_HOST_RBDCHECK_H
 #define GW_HOST_RBDCHECK_H

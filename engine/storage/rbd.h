@@ -27,7 +27,7 @@ int gw_rbd_spec_parse(const char *text, struct gw_rbd_spec *spec, struct gw_erro
  *                  that the librbd of this node does not know; no permission; cluster paused)
  *   fsid           of the cluster
  *   client_address this node's own address, as the cluster sees it ("10.0.0.1")
- *   image_id, size_bytes, features[] (names), snapshot (bool)
+ *   image_id, size_bytes, features[] (names; "feature-40" if librbd knows none), snapshot (bool)
  *   parent         "POOL/NAMESPACE/ID@SNAPSHOT" of a clone, by the image's id; else ""
  *   readable       true
  *   writable       bool: header and data may be written, proved by a write that the OSD checks

@@ -148,6 +148,23 @@ static void not_there(struct gw_rados *as, const char *image, const char *words)
     json_decref(facts);
 }
 
+/* One from the future: what today's librbd opens without a word. */
+static void an_unknown_feature_is_seen(void **state)
+{
+    json_t *facts, *features;
+
+    (void)state;
+    tool("rbd create rbd/future --size 8M --image-feature layering,exclusive-lock && "
+         "id=$(rbd info rbd/future | sed -n 's/^[[:space:]]*id: //p') && "
+         "printf '\\005\\000\\000\\000\\000\\001\\000\\000' | "
+         "rados -p rbd setomapval rbd_header.$id features");
+    facts = ask_well(rados, "rbd/future");
+    features = json_object_get(facts, "features");
+    assert_int_equal(json_array_size(features), 3);
+    assert_string_equal(json_string_value(json_array_get(features, 2)), "feature-40");
+    json_decref(facts);
+}
+
 static void what_is_missing_is_named(void **state)
 {
     struct asking none = {.call.done = on_done};
@@ -314,6 +331,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_image_is_described),
+        cmocka_unit_test(an_unknown_feature_is_seen),
         cmocka_unit_test(what_is_missing_is_named),
         cmocka_unit_test(who_may_only_read_is_found_out),
         cmocka_unit_test(who_has_it_is_named_and_can_be_fenced),

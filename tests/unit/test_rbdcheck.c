@@ -156,7 +156,8 @@ static void every_case(void **state)
 static void features_that_stop_a_move(void **state)
 {
     static const char *const features[] = {"{'features': ['exclusive-lock', 'migrating']}",
-                                           "{'features': ['exclusive-lock', 'non-primary']}"};
+                                           "{'features': ['exclusive-lock', 'non-primary']}",
+                                           "{'features': ['exclusive-lock', 'feature-40']}"};
 
     (void)state;
     for (size_t i = 0; i < GW_ARRAY_SIZE(features); i++) {
