@@ -154,19 +154,46 @@ static void add_blockdev(struct args *args, json_t *node)
     json_decref(node);
 }
 
-/* cache.direct: what one node has written the other one must not find stale in its page cache. */
-static void add_disk(struct args *args, const struct gw_vm_disk *disk, size_t index)
+static json_t *file_node(const struct gw_vm_disk *disk, const char *name)
 {
-    char node[32], file_node[32];
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:{s:b}}", "node-name", name, "driver", "file",
+                     "filename", disk->file, "aio", "threads", "read-only", (int)disk->readonly,
+                     "cache", "direct", 1);
+}
+
+/*
+ * QEMU leaves librbd's exclusive lock to librbd, which takes it at the first write and lets go of
+ * it when another client asks: so the destination, which has the image open before the move ends,
+ * gets it from the paused source without anybody's doing. direct also turns librbd's own write-back
+ * cache off, so that a write that the guest saw done is in the cluster.
+ */
+static json_t *rbd_node(const struct gw_vm_disk *disk, const char *name,
+                        const struct gw_vm_runtime *runtime)
+{
+    const char *slash = strchr(disk->rbd, '/'), *last = strrchr(disk->rbd, '/');
+    gw_autofree char *pool = strndup(disk->rbd, (size_t)(slash - disk->rbd));
+    gw_autofree char *space = slash < last ? strndup(slash + 1, (size_t)(last - slash - 1)) : NULL;
+
+    if (!pool || (slash < last && !space))
+        return NULL;
+    return json_pack("{s:s, s:s, s:s, s:s*, s:s, s:s*, s:s*, s:b, s:s, s:{s:b}}", "node-name", name,
+                     "driver", "rbd", "pool", pool, "namespace", space, "image", last + 1, "conf",
+                     runtime->ceph_conf, "user", runtime->ceph_user, "read-only",
+                     (int)disk->readonly, "discard", "unmap", "cache", "direct", 1);
+}
+
+/* cache.direct: what one node has written the other one must not find stale in its page cache. */
+static void add_disk(struct args *args, const struct gw_vm_disk *disk,
+                     const struct gw_vm_runtime *runtime, size_t index)
+{
+    char node[32], lower[32];
 
     snprintf(node, sizeof node, "disk%zu-image", index);
-    snprintf(file_node, sizeof file_node, "disk%zu-file", index);
-    add_blockdev(args, json_pack("{s:s, s:s, s:s, s:s, s:b, s:{s:b}}", "node-name", file_node,
-                                 "driver", "file", "filename", disk->file, "aio", "threads",
-                                 "read-only", (int)disk->readonly, "cache", "direct", 1));
-    add_blockdev(args, json_pack("{s:s, s:s, s:s, s:b, s:{s:b}}", "node-name", node, "driver",
-                                 disk->format, "file", file_node, "read-only", (int)disk->readonly,
-                                 "cache", "direct", 1));
+    snprintf(lower, sizeof lower, "disk%zu-file", index);
+    add_blockdev(args, disk->rbd ? rbd_node(disk, lower, runtime) : file_node(disk, lower));
+    add_blockdev(args, json_pack("{s:s, s:s, s:s, s:b, s:s*, s:{s:b}}", "node-name", node, "driver",
+                                 disk->format, "file", lower, "read-only", (int)disk->readonly,
+                                 "discard", disk->rbd ? "unmap" : NULL, "cache", "direct", 1));
     addf(args, "-device", "virtio-blk-pci,id=disk%zu,drive=%s", index, node);
 }
 
@@ -185,7 +212,7 @@ static void add_from_spec(struct args *args, const struct gw_vm_spec *spec,
     add_boot(args, &spec->boot);
     add_console(args, console_of(spec, runtime));
     for (size_t i = 0; i < spec->n_disks; i++)
-        add_disk(args, &spec->disks[i], i);
+        add_disk(args, &spec->disks[i], runtime, i);
     for (size_t i = 0; i < spec->n_nics; i++)
         add_nic(args, &spec->nics[i], runtime->taps[i], i);
 }
@@ -251,27 +278,13 @@ static int check_runtime(const struct gw_vm_spec *spec, const struct gw_vm_runti
     return 0;
 }
 
-/* An adopted VM's disks are in its template; QEMU itself knows rbd. */
-static int check_disks(const struct gw_vm_spec *spec, struct gw_error *e)
-{
-    for (size_t i = 0; !spec->adopted_argv && i < spec->n_disks; i++) {
-        if (!spec->disks[i].rbd)
-            continue;
-        gw_error_set(e, GW_E_UNSUPPORTED,
-                     "VM %s: disks[%zu]: rbd:%s: this build has no rbd storage", spec->name, i,
-                     spec->disks[i].rbd);
-        return gw_error_hint(e, "use a file on storage that both nodes share");
-    }
-    return 0;
-}
-
 int gw_argv_build(const struct gw_vm_spec *spec, const struct gw_vm_runtime *runtime, char ***argvp,
                   struct gw_error *e)
 {
     struct args args = {0};
     int rc = 0;
 
-    if (check_runtime(spec, runtime, e) < 0 || check_disks(spec, e) < 0)
+    if (check_runtime(spec, runtime, e) < 0)
         return -1;
     add(&args, runtime->qemu);
     if (spec->adopted_argv)

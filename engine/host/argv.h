@@ -23,13 +23,15 @@ struct gw_vm_runtime {
                                  console.log, or nowhere */
     bool incoming;            /* wait for a migration */
     enum gw_accel accel;      /* decided: GW_ACCEL_KVM or GW_ACCEL_TCG */
+    const char *ceph_conf;    /* of the cluster that disks on RBD are in; NULL: librados looks */
+    const char *ceph_user;    /* without "client."; NULL: librados takes "admin" */
 };
 
 /*
  * Builds the command line, for adopted VMs from their template. QEMU comes up paused (-S), with a
  * QMP server that does not wait. The spec must be resolved. Returns 0 with *argvp the caller's,
- * ending in NULL, or -1 with *e: GW_E_UNSUPPORTED for a disk on rbd, GW_E_USAGE for a runtime that
- * does not fit the spec, GW_E_SYSTEM when memory is short.
+ * ending in NULL, or -1 with *e: GW_E_USAGE for a runtime that does not fit the spec, GW_E_SYSTEM
+ * when memory is short.
  */
 int gw_argv_build(const struct gw_vm_spec *spec, const struct gw_vm_runtime *runtime, char ***argvp,
                   struct gw_error *e);

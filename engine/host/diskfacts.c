@@ -184,8 +184,22 @@ json_t *gw_facts_disk(const char *path, const char *format, bool read_only)
     return facts;
 }
 
-json_t *gw_facts_rbd(const char *image, const char *format, bool read_only)
+json_t *gw_facts_rbd(const char *image, const char *format, bool read_only, unsigned n_opened)
 {
-    return json_pack("{s:s, s:s, s:s, s:b, s:b}", "kind", "rbd", "path", image, "format", format,
-                     "read_only", read_only, "exists", 1);
+    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:i}", "kind", "rbd", "path", image, "format",
+                     format, "read_only", read_only, "exists", 1, "opened",
+                     read_only ? 0 : (int)n_opened);
+}
+
+void gw_facts_rbd_answer(json_t *disk, const json_t *answer, const struct gw_error *error)
+{
+    json_t *why;
+
+    if (answer) {
+        json_object_update(disk, (json_t *)answer);
+        return;
+    }
+    why = json_string(error->msg);
+    json_object_set_new(disk, "exists", json_false());
+    json_object_set_new(disk, "error", why ? why : json_string("unreadable text"));
 }

@@ -52,9 +52,16 @@ int gw_facts_qemu_version(const char *qemu, char out[32], struct gw_error *e);
  */
 json_t *gw_facts_disk(const char *path, const char *format, bool read_only);
 
-/* Of an RBD image ("pool/image"): {kind: "rbd", path, format, read_only, exists: true}; the
- * cluster is not asked here. */
-json_t *gw_facts_rbd(const char *image, const char *format, bool read_only);
+/* Of an RBD image ("pool/image"), before its cluster was asked: {kind: "rbd", path, format,
+ * read_only, exists: true, opened}. opened: how many QEMUs of this VM on this node have it open for
+ * writing, so many watchers are ours: 1 where the guest is or is awaited, otherwise 0. */
+json_t *gw_facts_rbd(const char *image, const char *format, bool read_only, unsigned n_opened);
+
+/*
+ * Adds what the cluster said to the facts of such a disk: answer is what gw_rbd_facts() came back
+ * with, or NULL, and then *error is why (exists becomes false). Both are only looked at.
+ */
+void gw_facts_rbd_answer(json_t *disk, const json_t *answer, const struct gw_error *error);
 
 /* The name of a file system from statfs(2)'s f_type ("nfs", "ext4", else hexadecimal), and whether
  * several hosts can have it mounted at once. */

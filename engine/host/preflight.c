@@ -6,6 +6,7 @@
 
 #include "host/facts.h"
 #include "host/preflight.h"
+#include "host/rbdcheck.h"
 #include "util/cleanup.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -426,9 +427,9 @@ static void check_disks(const struct comparison *c)
         const json_t *there = find_disk(json_object_get(c->destination, "disks"), here);
 
         if (strcmp(text_of(here, "kind"), "rbd") == 0) {
-            INFO(c, "disk-unchecked", text_of(here, "path"),
-                 "RBD image %s is taken to be the same on %s: its cluster was not asked",
-                 text_of(here, "path"), c->node);
+            gw_rbd_check(&(struct gw_rbd_check){here, there, text_of(c->source, "node"), c->node,
+                                                c->vm},
+                         c->findings);
         } else if (check_disk_access(c, here, there)) {
             check_disk_identity(c, here, there);
             check_disk_format(c, here, there);

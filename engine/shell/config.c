@@ -15,7 +15,7 @@
 /* The file as it stands there. */
 struct config_file {
     char *name, *listen, *migration_address, *migration_ports, *state_dir, *run_dir, *socket, *qemu,
-        *policies_dir, *owner_store;
+        *policies_dir, *owner_store, *ceph_conf, *ceph_user;
     enum gw_log_level *log_level;
     bool *breakpoints;
 };
@@ -42,6 +42,8 @@ static const cyaml_schema_field_t fields[] = {
     STRING(qemu, 1024),
     STRING(policies_dir, 1024),
     STRING(owner_store, 1024),
+    STRING(ceph_conf, 1024),
+    STRING(ceph_user, 63),
     CYAML_FIELD_ENUM_PTR("log_level", OPTIONAL | CYAML_FLAG_STRICT, struct config_file, log_level,
                          levels, GW_ARRAY_SIZE(levels)),
     CYAML_FIELD_BOOL_PTR("breakpoints", OPTIONAL, struct config_file, breakpoints),
@@ -76,6 +78,8 @@ void gw_config_free(struct gw_config *config)
     free(config->qemu);
     free(config->policies_dir);
     free(config->owner_store);
+    free(config->ceph_conf);
+    free(config->ceph_user);
     free(config);
 }
 
@@ -236,13 +240,33 @@ static int take_qemu(struct reader *r)
     return strchr(c->qemu, '/') ? need_absolute(r, "qemu", c->qemu) : 0;
 }
 
+/* Where to find a cluster and who to be there; what is not given is librados's to choose. */
+static int take_ceph(struct reader *r)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "._-";
+    struct gw_config *c = r->config;
+
+    c->ceph_conf = gw_steal_ptr(&r->file->ceph_conf);
+    c->ceph_user = gw_steal_ptr(&r->file->ceph_user);
+    if (c->ceph_conf && need_absolute(r, "ceph_conf", c->ceph_conf) < 0)
+        return -1;
+    if (c->ceph_user && strncmp(c->ceph_user, "client.", 7) == 0)
+        return REJECT(r, "ceph_user", "'%s': leave out \"client.\"", c->ceph_user);
+    if (c->ceph_user && c->ceph_user[strspn(c->ceph_user, plain)])
+        return REJECT(r, "ceph_user", "'%s' is not the name of a Ceph user", c->ceph_user);
+    return 0;
+}
+
 static int take_all(struct reader *r)
 {
     r->config->breakpoints = r->file->breakpoints && *r->file->breakpoints;
     r->config->log_level = r->file->log_level ? *r->file->log_level : GW_LOG_INFO;
     if (take_name(r) < 0 || take_listen(r) < 0 || take_migration(r) < 0)
         return -1;
-    return take_paths(r) < 0 || take_socket(r) < 0 || take_qemu(r) < 0 ? -1 : 0;
+    if (take_paths(r) < 0 || take_socket(r) < 0 || take_qemu(r) < 0)
+        return -1;
+    return take_ceph(r);
 }
 
 static int build(struct reader *r, struct gw_config **configp)

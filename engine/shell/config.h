@@ -12,6 +12,8 @@
  *     qemu: qemu-system-x86_64              a path, or a name looked up in PATH
  *     policies_dir: /etc/godwit/policies
  *     owner_store: /srv/shared/godwit       owner records, in a directory that all nodes share
+ *     ceph_conf: /etc/ceph/ceph.conf        of the cluster that RBD disks are in
+ *     ceph_user: admin                      without "client."; ceph_conf says where its keyring is
  *     log_level: info                       error, warning, info, debug
  *
  *     breakpoints: false                    for tests: see breakpoint.h
@@ -45,6 +47,8 @@ struct gw_config {
     char *qemu;         /* absolute path, or a name without '/' for PATH */
     char *policies_dir; /* absolute */
     char *owner_store;  /* absolute; NULL: none */
+    char *ceph_conf;    /* absolute; NULL: where librados looks */
+    char *ceph_user;    /* letters, digits and "._-"; NULL: librados takes "admin" */
     enum gw_log_level log_level;
     bool breakpoints;
 };

@@ -413,7 +413,9 @@ static int open_stores(struct gw_daemon *d, struct gw_error *error)
         abort();
     if (gw_journal_open(path, &d->log, &d->journal, error) < 0)
         return -1;
-    return gw_nodes_open(d->config->state_dir, NULL, &d->nodes, error);
+    if (gw_nodes_open(d->config->state_dir, NULL, &d->nodes, error) < 0)
+        return -1;
+    return gw_ceph_new(d->base, d->config->ceph_conf, d->config->ceph_user, &d->ceph, error);
 }
 
 static int open_owners(struct gw_daemon *d, struct gw_error *error)
@@ -500,6 +502,7 @@ void gw_daemon_fini(struct gw_daemon *d)
     if (d->accel_tell)
         event_free(gw_steal_ptr(&d->accel_tell));
     gw_owners_free(gw_steal_ptr(&d->owners));
+    gw_ceph_free(gw_steal_ptr(&d->ceph));
     gw_nodes_free(gw_steal_ptr(&d->nodes));
     gw_pki_fini(&d->pki);
     gw_journal_close(gw_steal_ptr(&d->journal));

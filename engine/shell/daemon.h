@@ -13,6 +13,7 @@
 
 #include "host/accel.h"
 #include "host/qemubin.h"
+#include "shell/ceph.h"
 #include "shell/config.h"
 #include "shell/http.h"
 #include "shell/join.h"
@@ -60,6 +61,7 @@ struct gw_daemon {
     TAILQ_HEAD(, gw_accel_call) accel_calls;
 
     struct gw_qemu_binary qemu; /* that config->qemu names; asked at the first need */
+    struct gw_ceph *ceph;       /* connected at the first need */
 };
 
 /*

@@ -33,16 +33,16 @@ static json_t *cpu_model(const char *cpu)
     return model;
 }
 
-static json_t *disks_of(const struct gw_vm_spec *spec)
+static json_t *disks_of(const struct gw_vm_spec *spec, unsigned n_opened)
 {
     json_t *list = json_array();
 
     for (size_t i = 0; i < spec->n_disks; i++) {
         const struct gw_vm_disk *disk = &spec->disks[i];
 
-        json_array_append_new(list, disk->file
-                                        ? gw_facts_disk(disk->file, disk->format, disk->readonly)
-                                        : gw_facts_rbd(disk->rbd, disk->format, disk->readonly));
+        json_array_append_new(
+            list, disk->file ? gw_facts_disk(disk->file, disk->format, disk->readonly)
+                             : gw_facts_rbd(disk->rbd, disk->format, disk->readonly, n_opened));
     }
     return list;
 }
@@ -81,7 +81,7 @@ static json_t *node_facts(struct gw_daemon *daemon, const struct gw_vm_spec *spe
         return NULL;
     json_object_set_new(facts, "mem_reserved_bytes",
                         json_integer((json_int_t)(gw_daemon_reserved_bytes(daemon) - own)));
-    json_object_set_new(facts, "disks", disks_of(spec));
+    json_object_set_new(facts, "disks", disks_of(spec, vm ? 1 : 0));
     json_object_set_new(facts, "vms", vms_of(daemon, vm));
     return facts;
 }
@@ -175,6 +175,20 @@ static void add_guest(json_t *facts, const struct gw_vm *vm, const json_t *repli
         json_boolean(json_is_true(json_object_get(json_object_get(replies, "status"), "running"))));
 }
 
+/* Everything is known that this node can know. */
+static void complete(struct gw_inspect *inspect)
+{
+    json_t *facts = gw_steal_ptr(&inspect->facts);
+
+    inspect->done(inspect, facts, NULL);
+    json_decref(facts);
+}
+
+static void ceph_answered(struct gw_ceph_ask *ask)
+{
+    complete(gw_container_of(ask, struct gw_inspect, ask));
+}
+
 static void answered(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
 {
     struct gw_inspect *inspect = gw_container_of(batch, struct gw_inspect, batch);
@@ -203,8 +217,10 @@ static void answered(struct gw_qmp_batch *batch, json_t *replies, const struct g
     add_qemu(facts, vm, replies);
     if (!vm->incoming)
         add_guest(facts, vm, replies);
-    inspect->done(inspect, facts, NULL);
-    json_decref(facts);
+    inspect->facts = facts;
+    if (!gw_ceph_ask(vm->daemon->ceph, &inspect->ask, json_object_get(facts, "disks"),
+                     ceph_answered))
+        complete(inspect);
 }
 
 void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
@@ -212,9 +228,9 @@ void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
 {
     struct gw_qmp_batch *b = &inspect->batch;
 
+    gw_inspect_fini(inspect);
     inspect->done = done;
     inspect->vm = vm;
-    gw_qmp_batch_fini(b);
     gw_qmp_batch_init(b, answered);
     gw_qmp_batch_add(b, vm->qmp, "status", false, "query-status", NULL);
     gw_qmp_batch_add(b, vm->qmp, "migrate", false, "query-migrate", NULL);
@@ -230,4 +246,6 @@ void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
 void gw_inspect_fini(struct gw_inspect *inspect)
 {
     gw_qmp_batch_fini(&inspect->batch);
+    gw_ceph_ask_cancel(&inspect->ask);
+    json_decref(gw_steal_ptr(&inspect->facts));
 }

@@ -14,6 +14,7 @@
 
 #include "godwit/error.h"
 #include "host/vmspec.h"
+#include "shell/ceph.h"
 #include "shell/qmp_batch.h"
 
 struct gw_vm;
@@ -24,6 +25,8 @@ struct gw_inspect {
     void (*done)(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error);
     struct gw_vm *vm;
     struct gw_qmp_batch batch;
+    struct gw_ceph_ask ask; /* about disks on RBD, when QEMU has answered */
+    json_t *facts;          /* meanwhile; ours */
 };
 
 /* Zero it once before its first use. */

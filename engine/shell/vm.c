@@ -485,6 +485,8 @@ static int start_qemu(struct gw_vm *vm, struct gw_error *error)
         .n_taps = vm->n_taps,
         .incoming = vm->incoming,
         .accel = vm->accel,
+        .ceph_conf = vm->daemon->config->ceph_conf,
+        .ceph_user = vm->daemon->config->ceph_user,
     };
     gw_autofree char *line = NULL;
     char **argv;

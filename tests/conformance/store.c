@@ -21,7 +21,8 @@ static void on_done(struct gw_store_call *call, int result)
     struct store_wait *wait = gw_container_of(call, struct store_wait, call);
 
     wait->result = result;
-    wait->n_done++;
+    /* Maybe on a thread of the store: whoever sees this sees the result. */
+    __atomic_fetch_add(&wait->n_done, 1, __ATOMIC_RELEASE);
 }
 
 static void begin(struct store_wait *wait)
@@ -36,7 +37,7 @@ static int end(struct store_wait *wait, int submitted)
         assert_int_equal(wait->n_done, 0);
         return submitted + REFUSED;
     }
-    while (store_wait_hook && wait->n_done == 0)
+    while (store_wait_hook && __atomic_load_n(&wait->n_done, __ATOMIC_ACQUIRE) == 0)
         store_wait_hook();
     assert_int_equal(wait->n_done, 1);
     return wait->result;

@@ -19,7 +19,8 @@
 #include "query.h"
 #include "say.h"
 
-#define MIB (1ull << 20)
+#define MIB  (1ull << 20)
+#define DISK "/dev/vda"
 
 static struct gw_settings settings;
 static struct gw_pages pages;
@@ -27,6 +28,7 @@ static struct gw_verdict verdict;
 static struct gw_writer writer;
 static struct gw_scanner scanner;
 static struct gw_ticker ticker;
+static struct gw_disk disk;
 static struct gw_query query;
 
 static void read_settings(void)
@@ -136,6 +138,12 @@ static void start_threads(void)
         ticker.fd = open_port(0);
         ticker.to = settings.udp;
     }
+    if (settings.disk_bytes) {
+        disk.reply_fd = scanner.fd;
+        start_thread(gw_disk_check_run, &disk, 0);
+        for (unsigned i = 0; i < GW_DISK_LANES; i++)
+            start_thread(gw_disk_write_run, &disk, 0);
+    }
     start_thread(gw_ticker_run, &ticker, 20);
     start_thread(gw_writer_run, &writer, 0);
     start_thread(gw_scanner_run, &scanner, 0);
@@ -155,6 +163,7 @@ static void serve(void)
         .writer = &writer,
         .scanner = &scanner,
         .ticker = &ticker,
+        .disk = settings.disk_bytes ? &disk : NULL,
         .fd = scanner.fd,
         .rx_fd = open_port(settings.rx_port),
     };
@@ -165,6 +174,8 @@ static void serve(void)
 
 static void announce(void)
 {
+    if (settings.disk_bytes)
+        gw_say("DISK %s blocks=%u writes_per_s=%u", DISK, disk.n_slots, disk.writes_per_s);
     gw_say("READY name=%s pages=%u zero_pages=%u wss_pages=%u rate_mb_per_s=%u uptime_ms=%llu",
            settings.name, pages.n_pages, pages.layout.n_zero_pages, writer.n_wss_pages,
            settings.rate_mb_per_s, (unsigned long long)(gw_now_ns() / 1000000));
@@ -177,6 +188,8 @@ int main(void)
     gw_boot_modules();
     gw_boot_network(&settings);
     fill_memory();
+    if (settings.disk_bytes)
+        gw_disk_init(&disk, DISK, settings.disk_bytes, settings.seed, settings.disk_writes);
     if (settings.poweroff) {
         gw_scanner_init(&scanner, &pages, &verdict, 0);
         choose_writer();

@@ -93,8 +93,41 @@ static void handle_scan(struct gw_query *query, const struct request *request)
               request->words[1]);
 }
 
+/* DISK: what its writers have seen. */
+static void handle_disk(struct gw_query *query, const struct request *request)
+{
+    const struct gw_disk *disk = query->disk;
+
+    if (!disk) {
+        reply(query, request, "{\"error\":\"this guest has no disk: see gw.disk\"}\n");
+        return;
+    }
+    reply(query, request,
+          "{\"id\":\"%s\",\"blocks\":%u,\"writes\":%llu,\"write_errors\":%llu,"
+          "\"max_write_ms\":%.3f,\"max_read_ms\":%.3f}\n",
+          id_at(request, 1), disk->n_slots, (unsigned long long)load(&disk->n_acked),
+          (unsigned long long)load(&disk->n_errors), (double)load(&disk->max_write_ns) / 1e6,
+          (double)load(&disk->max_read_ns) / 1e6);
+}
+
+/* VERIFY ID: reads all of the disk back. */
+static void handle_verify(struct gw_query *query, const struct request *request)
+{
+    if (!query->disk || request->n_words != 2 || strlen(request->words[1]) >= GW_DISK_ID_BYTES)
+        reply(query, request,
+              "{\"error\":\"VERIFY wants a disk, and an id of at most %u bytes\"}\n",
+              GW_DISK_ID_BYTES - 1);
+    else if (gw_disk_request(query->disk, request->words[1], &request->from))
+        reply(query, request, "{\"id\":\"%s\",\"error\":\"another check is under way\"}\n",
+              request->words[1]);
+}
+
 static void handle_reset(struct gw_query *query, const struct request *request)
 {
+    if (query->disk) {
+        __atomic_store_n(&query->disk->max_write_ns, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&query->disk->max_read_ns, 0, __ATOMIC_RELAXED);
+    }
     __atomic_store_n(&query->ticker->max_gap_ns, 0, __ATOMIC_RELAXED);
     query->rx = (struct gw_rx){0};
     reply(query, request, "{\"id\":\"%s\",\"ok\":true}\n", id_at(request, 1));
@@ -147,12 +180,29 @@ static void handle_sabotage(struct gw_query *query, const struct request *reques
           query->pages->n_pages);
 }
 
+/* SPOIL lost|torn SLOT */
+static void handle_spoil(struct gw_query *query, const struct request *request)
+{
+    const char *what = id_at(request, 1);
+    enum gw_disk_kind kind = !strcmp(what, "lost") ? GW_DISK_LOST : GW_DISK_TORN;
+    uint32_t slot;
+
+    if (!query->disk || (kind == GW_DISK_TORN && strcmp(what, "torn")) ||
+        number_at(request, 2, query->disk->n_slots - 1, &slot))
+        reply(query, request, "{\"error\":\"SPOIL wants a disk, lost or torn, and a slot\"}\n");
+    else if (gw_disk_spoil(query->disk, slot, kind))
+        reply(query, request, "{\"error\":\"the disk refused the write\"}\n");
+    else
+        reply(query, request, "{\"id\":\"%s\",\"ok\":true}\n", id_at(request, 3));
+}
+
 static const struct {
     const char *verb;
     void (*handle)(struct gw_query *query, const struct request *request);
 } verbs[] = {
     {"STATUS", handle_status}, {"SCAN", handle_scan},         {"RESET", handle_reset},
-    {"SET", handle_set},       {"SABOTAGE", handle_sabotage},
+    {"SET", handle_set},       {"SABOTAGE", handle_sabotage}, {"DISK", handle_disk},
+    {"VERIFY", handle_verify}, {"SPOIL", handle_spoil},
 };
 
 /* Ids are echoed into JSON: only these bytes get that far. */

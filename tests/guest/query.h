@@ -4,6 +4,7 @@
 #ifndef GW_GUEST_QUERY_H
 #define GW_GUEST_QUERY_H
 
+#include "disk.h"
 #include "scanner.h"
 #include "settings.h"
 #include "ticker.h"
@@ -28,8 +29,9 @@ struct gw_query {
     struct gw_writer *writer;
     struct gw_scanner *scanner;
     struct gw_ticker *ticker;
-    int fd;    /* query socket, bound */
-    int rx_fd; /* receive socket, bound, non-blocking */
+    struct gw_disk *disk; /* NULL: none */
+    int fd;               /* query socket, bound */
+    int rx_fd;            /* receive socket, bound, non-blocking */
     struct gw_rx rx;
 };
 

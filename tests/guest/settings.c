@@ -111,6 +111,8 @@ static int parse_mode(struct gw_settings *s, char *value)
 SIZE_SETTING(fill_bytes)
 SIZE_SETTING(zero_bytes)
 SIZE_SETTING(wss_bytes)
+SIZE_SETTING(disk_bytes)
+NUMBER_SETTING(disk_writes, 1, 100000)
 NUMBER_SETTING(seed, 0, UINT64_MAX - 1)
 NUMBER_SETTING(n_write_bytes, 8, 4080)
 NUMBER_SETTING(compress_percent, 0, 100)
@@ -124,6 +126,7 @@ static const struct {
     int (*parse)(struct gw_settings *settings, char *value);
 } keys[] = {
     {"bytes", parse_n_write_bytes}, {"compress", parse_compress_percent},
+    {"disk", parse_disk_bytes},     {"disk_rate", parse_disk_writes},
     {"fill", parse_fill_bytes},     {"ip", parse_ip},
     {"mode", parse_mode},           {"name", parse_name},
     {"query", parse_query_port},    {"rate", parse_rate_mb_per_s},
@@ -163,6 +166,7 @@ int gw_settings_parse(struct gw_settings *settings, const char *cmdline, char *w
         .n_write_bytes = 8,
         .compress_percent = 50,
         .scan_mb_per_s = 32,
+        .disk_writes = 200,
         .query_port = 7501,
         .rx_port = 7502,
     };

@@ -21,6 +21,8 @@ struct gw_settings {
     unsigned compress_percent; /* gw.compress: share of a page that is not random */
     unsigned rate_mb_per_s;    /* gw.rate: dirtied pages in 10^6 bytes/s; 0: idle */
     unsigned scan_mb_per_s;    /* gw.scan: of the continuous scan; 0: only on request */
+    uint64_t disk_bytes;       /* gw.disk: how much of /dev/vda is written; 0: nothing */
+    unsigned disk_writes;      /* gw.disk_rate: writes/s to it */
     uint16_t query_port;       /* gw.query: UDP port of the queries, 7501 */
     uint16_t rx_port;          /* gw.rx: UDP port that counts numbered packets, 7502 */
     bool poweroff;             /* gw.mode=poweroff: one full scan, then off */

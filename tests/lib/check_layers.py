@@ -32,7 +32,7 @@ MUST_NOT = {
     'host': LOOP,
     'codec': LOOP + r'|jansson|cyaml|sys/socket',
     'flow': LOOP + r'|jansson|cyaml',
-    'storage': LOOP + r'|jansson|cyaml|sys/socket|netinet/|arpa/|poll\.h|pthread',
+    'storage': LOOP + r'|cyaml|sys/socket|netinet/|arpa/|poll\.h',
     'transports': r'event2/|event\.h|evhttp|sqlite3|curl/|systemd/|jansson|cyaml',
     'include': LOOP + r'|jansson|cyaml',
 }

@@ -33,6 +33,8 @@ static void everything_can_be_said(void **state)
                            "policies_dir: /p\n"
                            "owner_store: /o\n"
                            "breakpoints: true\n"
+                           "ceph_conf: /c.conf\n"
+                           "ceph_user: godwit\n"
                            "log_level: debug\n",
                            &c, &e),
                      0);
@@ -49,6 +51,8 @@ static void everything_can_be_said(void **state)
     assert_string_equal(c->policies_dir, "/p");
     assert_string_equal(c->owner_store, "/o");
     assert_true(c->breakpoints);
+    assert_string_equal(c->ceph_conf, "/c.conf");
+    assert_string_equal(c->ceph_user, "godwit");
     assert_int_equal(c->log_level, GW_LOG_DEBUG);
 }
 
@@ -71,6 +75,8 @@ static void what_is_absent_has_defaults(void **state)
     assert_string_equal(c->policies_dir, "/etc/godwit/policies");
     assert_null(c->owner_store);
     assert_false(c->breakpoints);
+    assert_null(c->ceph_conf);
+    assert_null(c->ceph_user);
     assert_int_equal(c->log_level, GW_LOG_INFO);
 }
 

@@ -212,7 +212,7 @@ static void other_things_are_described(void **state)
     facts = gw_facts_disk(path, "raw", false);
     assert_string_equal(text_of(facts, "probed_format"), "raw");
     json_decref(facts);
-    facts = gw_facts_rbd("rbd/web1", "raw", false);
+    facts = gw_facts_rbd("rbd/web1", "raw", false, 1);
     assert_string_equal(text_of(facts, "kind"), "rbd");
     json_decref(facts);
     assert_null(gw_facts_disk("/tmp/\xff", "raw", false));

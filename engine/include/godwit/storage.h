@@ -82,6 +82,31 @@ enum gw_store_caps {
      * on a thread of the store's choice.
      */
     GW_STORE_BLOCKS = 1 << 0,
+
+    /* The store tells of changes: watch and unwatch are there. Without this bit they are NULL. */
+    GW_STORE_WATCHES = 1 << 1,
+};
+
+/*
+ * An interest in one record, embedded in the caller's own struct. It belongs to the store from a
+ * watch() that returned 0 until released is called. Callbacks come on threads of the store's
+ * choice, never from inside watch(), one at a time for each watch; they may submit calls and may
+ * call unwatch(). What they tell is a hint: it can come late, twice, or not at all while the
+ * watch does not stand. Only a swap entitles.
+ */
+struct gw_store_watch {
+    /* Somebody, maybe we ourselves, changed the record: to *seen, or NULL: find out by reading. */
+    void (*changed)(struct gw_store_watch *watch, const struct gw_owner *seen);
+
+    /* First, once: 0 the watch stands, so that whoever reads from now on misses nothing; ABSENT,
+     * there is no record to watch; or a negative errno. Then, at most once, a negative errno: it
+     * stands no longer, and changes may have been missed. Read, unwatch and watch anew. */
+    void (*status)(struct gw_store_watch *watch, int result);
+
+    /* After unwatch(), once: the store has let go. May come from inside unwatch(). */
+    void (*released)(struct gw_store_watch *watch);
+
+    void *impl; /* the store's */
 };
 
 /*
@@ -117,7 +142,12 @@ struct gw_store_ops {
      * never touched. 0 or a negative errno; harmless at any time. */
     int (*sweep)(struct gw_store *store, struct gw_store_call *call);
 
-    /* No call may be under way. */
+    /* With GW_STORE_WATCHES. watch: 0, -EINVAL or -ENOMEM. unwatch: once for every watch() that
+     * returned 0, whatever its status; no callback begins afterwards but released. */
+    int (*watch)(struct gw_store *store, struct gw_store_watch *watch, const char *uuid);
+    void (*unwatch)(struct gw_store *store, struct gw_store_watch *watch);
+
+    /* No call may be under way, and no watch unreleased. */
     void (*close)(struct gw_store *store);
 };
 
