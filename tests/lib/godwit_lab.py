@@ -474,6 +474,14 @@ class Guest:
         """Has the guest check all its memory now; the verdict is in the answer."""
         return self.ask('SCAN')
 
+    def disk(self):
+        """What the guest's disk writers have seen since RESET."""
+        return self.ask('DISK')
+
+    def verify(self, timeout_s=60):
+        """Has the guest read back all that it wrote to its disk."""
+        return self.ask('VERIFY', timeout_s)
+
     def node(self):
         """Name of the one node where the VM runs. Two at once, or none, is a failure."""
         owners = [node.name for node in self.lab.nodes.values()
