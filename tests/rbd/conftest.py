@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
 
@@ -55,8 +56,9 @@ def ceph_lab(*options):
         figures.append(f'godwit-lab {" ".join(options)}: up in {took_s:.1f} s, Ceph has '
                        f'{memory_kib >> 10} MiB')
         yield lab
-    left = [pid for pid in pids if os.path.exists(f'/proc/{pid}')]
-    assert not left and not os.path.exists(lab.ceph.dir), f'left behind: {left}'
+    for pid in pids:
+        godwit_lab.wait_ended(pid, 10, 'a daemon of Ceph')
+    assert not os.path.exists(lab.ceph.dir)
 
 
 @pytest.fixture(scope='module')
@@ -138,5 +140,5 @@ def guest_on(request):
     yield boot
     for guest in made:
         for daemon in guest.lab.ceph.daemons():
-            guest.lab.ceph.signal(daemon, 18)  # SIGCONT
+            guest.lab.ceph.signal(daemon, signal.SIGCONT)
         guest.stop()
