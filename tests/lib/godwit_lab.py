@@ -35,7 +35,7 @@ GUEST_MAC = '52:54:00:77:00:64'
 GUEST_ASK_PORT = 7501
 SINK_ADDRESS = '10.77.0.3'
 SINK_PORT = 7500
-LAB_TIMEOUT_S = 120  # with Ceph on three nodes it takes 25 s
+LAB_TIMEOUT_S = 120  # with Ceph on three nodes it takes half a minute
 BOOT_TIMEOUT_S = 120
 COMMAND_TIMEOUT_S = 180
 
