@@ -35,7 +35,7 @@ GUEST_MAC = '52:54:00:77:00:64'
 GUEST_ASK_PORT = 7501
 SINK_ADDRESS = '10.77.0.3'
 SINK_PORT = 7500
-LAB_TIMEOUT_S = 120  # with Ceph on three nodes it takes 25 s
+LAB_TIMEOUT_S = 120  # with Ceph on three nodes it takes half a minute
 BOOT_TIMEOUT_S = 120
 COMMAND_TIMEOUT_S = 180
 
@@ -506,6 +506,14 @@ class Guest:
     def scan(self):
         """Has the guest check all its memory now; the verdict is in the answer."""
         return self.ask('SCAN')
+
+    def disk(self):
+        """What the guest's disk writers have seen since RESET."""
+        return self.ask('DISK')
+
+    def verify(self, timeout_s=60):
+        """Has the guest read back all that it wrote to its disk."""
+        return self.ask('VERIFY', timeout_s)
 
     def node(self):
         """Name of the one node where the VM runs. Two at once, or none, is a failure."""

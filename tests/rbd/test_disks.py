@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests with disks on RBD: they start, are adopted, move while they write, and lose nothing."""
+import contextlib
+import datetime
+import json
+import os
+import signal
+import statistics
+import subprocess
+import time
+
+import pytest
+
+import godwit_lab
+from bare import BareQemu
+from conftest import DISK_BYTES, VM, DiskGuest, figures
+from godwit_lab import Events, Move
+
+N_MOVES = int(os.environ.get('GODWIT_RBD_MOVES', '100'))
+# Fewer are made where this is not enough for all; the figures say how many it were.
+MOVES_S = 240
+# More than the 15 s that a guest may be paused, and the 10 s for an answer of QEMU.
+STALL_S = 25
+
+
+def lockers(lab, image):
+    return json.loads(lab.ceph.rbd('--format', 'json', 'lock', 'ls', image))
+
+
+def watchers(lab, image):
+    return json.loads(lab.ceph.rbd('--format', 'json', 'status', image))['watchers']
+
+
+def host_of(entry):
+    return entry['address'].partition(':')[0]
+
+
+def test_status_shows_a_healthy_cluster(one):
+    ceph = one.status()['ceph']
+    assert ceph['health'] == 'HEALTH_OK', ceph
+    assert set(ceph['daemons']) == {'mon.a', 'osd.0'} and all(ceph['daemons'].values())
+    listed = one.n2.run('rbd', *one.ceph.user_arguments(), 'ls', 'rbd').stdout.split()
+    assert ceph['image'] in [f'rbd/{image}' for image in listed]
+
+
+def test_who_has_no_key_gets_nothing(one):
+    """cephx is on: a key that the cluster does not know, and a user that may not do all."""
+    subprocess.check_call(['ceph-authtool', f'{one.n1.dir}/wrong', '--create-keyring', '--gen-key',
+                           '-n', 'client.godwit'], stdout=subprocess.DEVNULL)
+    conf = ['--conf', one.ceph.conf, '--name', 'client.godwit']
+    assert one.n1.run('timeout', '20', 'rbd', *conf, '--keyring', f'{one.n1.dir}/wrong', 'ls',
+                      check=False).status not in (0, 124)
+    assert one.n1.run('ceph', *one.ceph.user_arguments(), 'auth', 'ls', check=False).status == 13
+
+
+def test_a_bad_disk_is_seen(one, guest_on):
+    """The verdict of all the other tests is worth something."""
+    guest = guest_on(one, disk_rate=1)
+    guest.assert_disk_good()
+    guest.ask('SPOIL lost 100')
+    guest.ask('SPOIL torn 200')
+    verdict = guest.verify()
+    assert (verdict['verdict'], verdict['lost'], verdict['torn']) == ('bad', 1, 1), verdict
+    assert {bad['slot']: bad['kind'] for bad in verdict['bad_blocks']} == \
+        {100: 'lost', 200: 'torn'}
+
+
+@pytest.fixture
+def librbd_log(one):
+    """librbd of QEMUs that start from now on writes what it does, one file a process."""
+    place = f'/run/godwit-lab/{one.name}/librbd'
+    os.makedirs(place)
+    with open(one.ceph.conf, encoding='utf-8') as source:
+        before = source.read()
+    with open(one.ceph.conf, 'w', encoding='utf-8') as out:
+        out.write(before.replace('[client.godwit]\n', '[client.godwit]\n'
+                                 f'log file = {place}/$pid.log\n'
+                                 'log coarse timestamps = false\ndebug rbd = 10\n'))
+    yield place
+    with open(one.ceph.conf, 'w', encoding='utf-8') as out:
+        out.write(before)
+
+
+def lock_taken_ms(path):
+    """From the first write that needed the lock to the moment when it could go on, or None."""
+    moments = {}
+    with open(path, encoding='utf-8', errors='replace') as log:
+        for line in log:
+            if 'exclusive_lock::ImageDispatch' not in line:
+                continue
+            for name, text in (('wanted', 'needs_exclusive_lock: exclusive lock required'),
+                               ('taken', 'handle_acquire_lock: r=0')):
+                if text in line:
+                    moments.setdefault(name, datetime.datetime.fromisoformat(line.split()[0]))
+    if len(moments) < 2:
+        return None
+    return (moments['taken'] - moments['wanted']).total_seconds() * 1000
+
+
+def test_the_lock_follows_the_guest(one, guest_on, librbd_log):
+    guest = guest_on(one)
+    taken_ms = []
+    for _ in range(10):
+        guest.move()
+        guest.wait_writes()
+        here = guest.lab.nodes[guest.node()]
+        held = lockers(one, guest.image)
+        assert [host_of(lock) for lock in held] == [here.address], held
+        # The source's QEMU has ended and let go of the image.
+        assert [host_of(watch) for watch in watchers(one, guest.image)] == [here.address]
+        taken_ms.append(lock_taken_ms(f'{librbd_log}/{here.qemu_pids()[0]}.log'))
+    guest.assert_unharmed()
+    assert None not in taken_ms, taken_ms
+    figures.append(f'hand-over of the image lock, by the librbd of the destination: median '
+                   f'{statistics.median(taken_ms):.1f} ms, largest {max(taken_ms):.1f} ms of '
+                   f'{len(taken_ms)} moves')
+
+
+def test_an_image_in_a_namespace(one, guest_on):
+    one.ceph.create_namespace('team')
+    image = one.ceph.create_image('disk', DISK_BYTES, namespace='team')
+    path, _ = godwit_lab.write_vm_file(
+        one.n1, 'spaced', append='console=ttyS0 gw.disk=1MiB', nics=None, memory='128MiB',
+        disks=[{'rbd': image}])
+    one.n1.godwit('vm', 'start', path)
+    try:
+        godwit_lab.wait_line(f'/run/godwit-lab/{one.name}/spaced.log', 'GUEST READY', 60)
+        assert len(lockers(one, image)) == 1
+    finally:
+        one.n1.godwit('vm', 'stop', 'spaced', '--force')
+
+
+def test_no_such_image(one):
+    path, _ = godwit_lab.write_vm_file(one.n1, 'none', disks=[{'rbd': 'rbd/nothing'}])
+    result = one.n1.godwit('vm', 'start', path, '--json', check=False)
+    assert result.status == 1 and 'nothing' in result.stdout, str(result)
+    assert not one.n1.qemu_pids()
+
+
+def test_an_adopted_guest_keeps_its_disk(one):
+    image = one.ceph.create_image('adopted', DISK_BYTES)
+    pool, name = image.split('/')
+    node = json.dumps({'driver': 'rbd', 'node-name': 'd0', 'pool': pool, 'image': name,
+                       'conf': one.ceph.conf, 'user': 'godwit', 'cache': {'direct': True}})
+
+    class WithDisk(BareQemu):
+        def argv(self, *arguments):
+            return super().argv(*arguments) + ['-blockdev', node, '-device',
+                                               'virtio-blk-pci,drive=d0']
+
+    with WithDisk(one.n1, 'disk', memory_mib=128, fill='32MiB', disk=DISK_BYTES) as qemu:
+        guest = DiskGuest(one, VM, qemu.log)
+        guest.wait_ready()
+        qemu.qmp.close()
+        one.n1.godwit('vm', 'adopt', '--qmp', qemu.qmp_path, '--pid', qemu.process.pid,
+                      '--name', VM)
+        guest.move()
+        qemu.process.wait(20)
+        assert guest.assert_unharmed() == 'n2'
+        guest.move()
+        assert guest.assert_unharmed() == 'n1'
+        guest.stop()
+
+
+def test_moves_under_disk_writes(one, guest_on):
+    guest = guest_on(one)
+    slowest_ms, took_s, writes = [], [], 0
+    began = time.monotonic()
+    while len(took_s) < N_MOVES and time.monotonic() - began < MOVES_S:
+        guest.ask('RESET')
+        started = time.monotonic()
+        guest.move()
+        took_s.append(time.monotonic() - started)
+        slowest_ms.append(guest.wait_writes()['max_write_ms'])
+        writes = guest.assert_disk_good()['writes']
+    guest.assert_unharmed()
+    figures.append(f'{len(took_s)} moves in {time.monotonic() - began:.0f} s under disk writes: '
+                   f'0 of {writes} acknowledged writes lost, 0 torn; a move takes '
+                   f'{statistics.median(took_s):.1f} s (median); the slowest write of each move, by '
+                   f'the guest: median {statistics.median(slowest_ms):.1f} ms, largest '
+                   f'{max(slowest_ms):.1f} ms')
+    assert len(took_s) >= min(N_MOVES, 10), 'too few moves to say anything'
+
+
+@pytest.mark.parametrize('daemon', ['osd.0', 'mon.a'])
+@pytest.mark.parametrize('phase', ['preparing', 'precopy', 'switchover'])
+def test_a_cluster_that_stops(one, guest_on, daemon, phase):
+    """All of the cluster stops answering, until the move has ended or for longer than any limit in
+    it. QEMU waits for the guest's writes before it lets a move end, and cannot be told not to."""
+    guest = guest_on(one)
+    source, destination = guest.place()
+    with Events(source) as events:
+        move = Move(source, VM, destination.name)
+        events.wait_migration(lambda event: event['state'] == phase)
+        one.ceph.signal(daemon, signal.SIGSTOP)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            move.process.wait(STALL_S)
+        one.ceph.signal(daemon, signal.SIGCONT)
+        result = move.result()
+    figures.append(f'{daemon} stopped in {phase}: exit status {result.status}, '
+                   f'{result.json.get("total_ms")} ms')
+    assert result.status in (0, 1), str(result)
+    assert guest.assert_unharmed() == (source, destination)[result.status == 0].name
+    guest.move()
+    guest.assert_unharmed()
