@@ -264,7 +264,8 @@ enum gw_arrival {
     GW_ARRIVAL_ASK,     /* ask the store again; answer BUSY */
 };
 
-/* phase: the last one in this node's journal for this migration. */
+/* phase: the last one in this node's journal for this migration; GW_PHASE_MAX: it has none that has
+ * not ended. */
 enum gw_arrival gw_arrival_judge(enum gw_phase phase, enum gw_arrival_qemu qemu,
                                  enum gw_arrival_record record);
 

@@ -16,8 +16,9 @@ struct gw_arrival_case {
     LIST_ENTRY(gw_arrival_case) link;
     struct gw_daemon *daemon;
     char id[GW_MIGRATION_ID_SIZE], vm_name[64];
-    struct gw_vm_spec *spec; /* of a QEMU that is gone: only its uuid */
-    enum gw_phase phase;     /* GW_FAILING where the journal has no unfinished migration of it */
+    struct gw_vm_spec
+        *spec; /* where its owner record is: its uuid, and disks if the journal had them */
+    enum gw_phase phase; /* GW_PHASE_MAX: the journal has no unfinished migration of it */
     enum gw_arrival_qemu qemu;
     struct gw_vm_watcher watcher; /* its QEMU may end while the store is asked */
     struct gw_owner_call owner_call;
@@ -221,37 +222,30 @@ static void gone(struct gw_vm_watcher *watcher, const struct gw_error *error)
     is_gone(gw_container_of(watcher, struct gw_arrival_case, watcher));
 }
 
+/* spec is taken. */
 static struct gw_arrival_case *case_new(struct gw_daemon *d, const char *id, const char *vm_name,
-                                        const char *uuid, enum gw_phase phase)
+                                        struct gw_vm_spec *spec)
 {
     struct gw_arrival_case *a = calloc(1, sizeof *a);
 
-    if (!a)
+    if (!a || !spec || !(a->timer = evtimer_new(d->base, timer_came, a)))
         abort();
     a->daemon = d;
-    a->phase = phase;
-    a->spec = calloc(1, sizeof *a->spec);
-    a->timer = evtimer_new(d->base, timer_came, a);
-    if (!a->spec || !a->timer || !(a->spec->uuid = strdup(uuid)))
-        abort();
+    a->phase = GW_PHASE_MAX;
+    a->spec = spec;
     snprintf(a->id, sizeof a->id, "%s", id);
     snprintf(a->vm_name, sizeof a->vm_name, "%s", vm_name);
     LIST_INSERT_HEAD(&d->arrivals, a, link);
     return a;
 }
 
-void gw_arrival_take_up(struct gw_daemon *d, const char *id, const char *vm_name, const char *uuid,
-                        enum gw_phase phase, struct gw_vm *vm)
+static struct gw_vm_spec *only_uuid(const char *uuid)
 {
-    struct gw_arrival_case *a = case_new(d, id, vm_name, uuid, phase);
+    struct gw_vm_spec *spec = calloc(1, sizeof *spec);
 
-    if (!vm) {
-        a->qemu = GW_ARRIVAL_QEMU_GONE;
-        ask_store(a);
-    } else if (!vm->was_incoming) { /* it had arrived, only the row was not closed any more */
-        a->qemu = GW_ARRIVAL_QEMU_RAN;
-        judge(a, GW_ARRIVAL_NO_RECORD);
-    } /* otherwise gw_arrival_found() or gw_arrival_gone() comes */
+    if (!spec || !(spec->uuid = strdup(uuid)))
+        abort();
+    return spec;
 }
 
 static struct gw_arrival_case *find(struct gw_daemon *d, const char *vm_name)
@@ -264,12 +258,50 @@ static struct gw_arrival_case *find(struct gw_daemon *d, const char *vm_name)
     return NULL;
 }
 
+void gw_arrival_remember(struct gw_daemon *d, const char *id, const struct gw_vm_spec *spec)
+{
+    json_t *json = gw_vm_spec_to_json(spec);
+    struct gw_vm_spec *copy = NULL;
+
+    if (gw_vm_spec_from_json(json, &copy, NULL) == 0)
+        case_new(d, id, spec->name, copy);
+    json_decref(json);
+}
+
+void gw_arrivals_sort_out(struct gw_daemon *d)
+{
+    struct gw_arrival_case *a, *next;
+
+    for (a = LIST_FIRST(&d->arrivals); a; a = next) {
+        next = LIST_NEXT(a, link);
+        if (a->phase == GW_PHASE_MAX && !vm_of(a))
+            case_free(a);
+    }
+}
+
+void gw_arrival_take_up(struct gw_daemon *d, const char *id, const char *vm_name, const char *uuid,
+                        enum gw_phase phase, struct gw_vm *vm)
+{
+    struct gw_arrival_case *a = find(d, vm_name);
+
+    if (!a || strcmp(a->id, id) != 0)
+        a = case_new(d, id, vm_name, only_uuid(uuid));
+    a->phase = phase;
+    if (!vm) {
+        a->qemu = GW_ARRIVAL_QEMU_GONE;
+        ask_store(a);
+    } else if (!vm->was_incoming) { /* it had arrived, only the row was not closed any more */
+        a->qemu = GW_ARRIVAL_QEMU_RAN;
+        judge(a, GW_ARRIVAL_NO_RECORD);
+    } /* otherwise gw_arrival_found() or gw_arrival_gone() comes */
+}
+
 void gw_arrival_found(struct gw_daemon *d, struct gw_vm *vm)
 {
     struct gw_arrival_case *a = find(d, vm->spec->name);
 
     if (!a)
-        a = case_new(d, vm->migration, vm->spec->name, vm->spec->uuid, GW_FAILING);
+        a = case_new(d, vm->migration, vm->spec->name, only_uuid(vm->spec->uuid));
     a->watcher = (struct gw_vm_watcher){.event = ignore_event, .gone = gone};
     vm->watcher = &a->watcher;
     a->qemu = vm->has_run ? GW_ARRIVAL_QEMU_RAN

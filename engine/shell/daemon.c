@@ -429,7 +429,7 @@ static int open_owners(struct gw_daemon *d, struct gw_error *error)
                                  "or mount what it is on");
         return -1;
     }
-    if (gw_owners_new(d->base, file, &d->owners, error) == 0)
+    if (gw_owners_new(d->base, file, d->ceph, &d->owners, error) == 0)
         return 0;
     if (file)
         file->ops->close(file);

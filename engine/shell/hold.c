@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "shell/daemon.h"
 
@@ -65,12 +66,22 @@ static void is_anothers(struct gw_hold *hold, const struct gw_owner *record)
     finish(hold, &error);
 }
 
+/* A guest that ended and begins again must not meet requests of its last life that are still on
+ * their way: its epochs go on from more than it ever had, unless it was moved more than once a
+ * second all its life. */
+static uint64_t first_epoch(void)
+{
+    time_t now_s = time(NULL);
+
+    return now_s > 0 ? (uint64_t)now_s : 1;
+}
+
 static void was_read(struct gw_owner_call *call, int result, const struct gw_owner *current,
                      const struct gw_error *error)
 {
     struct gw_hold *hold = gw_container_of(call, struct gw_hold, call);
     struct gw_vm *vm = hold->vm;
-    struct gw_owner ours = {.epoch = 1, .may_have_run = true};
+    struct gw_owner ours = {.epoch = first_epoch(), .may_have_run = true};
 
     memcpy(ours.node, self_of(vm), strlen(self_of(vm)) + 1);
     hold->call.done = changed;

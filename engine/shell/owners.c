@@ -12,6 +12,8 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include "shell/ceph.h"
+#include "storage/rbd.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -25,16 +27,26 @@ static const char *const request_names[] = {
 /* Outlives struct gw_owners while threads still may answer: each job holds it, too. */
 struct mailbox {
     pthread_mutex_t lock;
-    unsigned n_refs; /* under the lock */
-    bool closed;     /* under the lock: nobody reads it any more */
+    pthread_cond_t one_more; /* a job was answered */
+    unsigned n_refs;         /* under the lock */
+    bool closed;             /* under the lock: nobody reads it any more */
     int eventfd;
     STAILQ_HEAD(, gw_owners_job) answered; /* under the lock */
+};
+
+/* The store in one pool of the cluster. */
+struct pool_store {
+    LIST_ENTRY(pool_store) link;
+    struct gw_store *store;
+    char pool[GW_RBD_PART_MAX + 1];
 };
 
 struct gw_owners {
     struct event_base *base;
     struct mailbox *mailbox;
     struct event *mail;
+    struct gw_ceph *ceph;            /* NULL: none */
+    LIST_HEAD(, pool_store) pools;   /* those asked so far */
     struct gw_store *file;           /* NULL: none */
     LIST_HEAD(, gw_owners_job) jobs; /* not answered by their store yet */
     unsigned n_jobs;
@@ -51,6 +63,7 @@ struct gw_owners_job {
     enum request request;
     struct gw_owner from, to;
     int result;
+    bool answered; /* under the mailbox's lock */
 };
 
 static void mailbox_unref(struct mailbox *m)
@@ -63,6 +76,7 @@ static void mailbox_unref(struct mailbox *m)
     if (n_refs)
         return;
     close(m->eventfd);
+    pthread_cond_destroy(&m->one_more);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }
@@ -74,7 +88,8 @@ static struct mailbox *mailbox_new(void)
     if (!m)
         return NULL;
     m->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (m->eventfd < 0 || pthread_mutex_init(&m->lock, NULL) != 0) {
+    if (m->eventfd < 0 || pthread_mutex_init(&m->lock, NULL) != 0 ||
+        pthread_cond_init(&m->one_more, NULL) != 0) {
         gw_cleanup_close(&m->eventfd);
         free(m);
         return NULL;
@@ -95,6 +110,8 @@ static void answered(struct gw_store_call *call, int result)
     job->result = result;
     pthread_mutex_lock(&m->lock);
     closed = m->closed;
+    job->answered = true;
+    pthread_cond_signal(&m->one_more);
     if (!closed) {
         STAILQ_INSERT_TAIL(&m->answered, job, mail);
         if (write(m->eventfd, &one, sizeof one) < 0) { /* it is full, hence readable */
@@ -175,8 +192,11 @@ static void tell(struct gw_owners_job *job, int result)
     else if (result != 0)
         gw_error_set_sys(&error, -result, "%s the owner record of VM %s",
                          request_names[job->request], job->from.uuid);
-    if (result < 0)
-        gw_error_hint(&error, "see whether the storage behind owner_store is mounted and answers");
+    if (result < 0 && !error.hint[0])
+        gw_error_hint(&error,
+                      job->store && job->store->ops->caps & GW_STORE_BLOCKS
+                          ? "see whether the storage behind owner_store is mounted and answers"
+                          : "`ceph status` tells how the cluster is");
     caller->done(caller, result, known ? &job->base.current : &nothing, result ? &error : NULL);
 }
 
@@ -219,6 +239,49 @@ static void took_too_long(evutil_socket_t fd, short what, void *arg)
     tell(arg, -ETIMEDOUT);
 }
 
+static const char *first_image(const struct gw_vm_spec *spec)
+{
+    for (size_t i = 0; i < spec->n_disks; i++)
+        if (spec->disks[i].rbd)
+            return spec->disks[i].rbd;
+    return NULL;
+}
+
+static struct gw_store *pool_store(struct gw_owners *owners, const char *image,
+                                   struct gw_error *error)
+{
+    struct gw_rbd_spec parts;
+    struct gw_rados *rados;
+    struct pool_store *p;
+
+    if (gw_rbd_spec_parse(image, &parts, error) < 0)
+        return NULL;
+    LIST_FOREACH (p, &owners->pools, link)
+        if (strcmp(p->pool, parts.pool) == 0)
+            return p->store;
+    rados = gw_ceph_rados(owners->ceph, error);
+    if (!rados)
+        return NULL;
+    p = calloc(1, sizeof *p);
+    if (!p)
+        abort();
+    memcpy(p->pool, parts.pool, sizeof p->pool);
+    if (gw_store_rados_open(rados, p->pool, &p->store, error) < 0) {
+        free(p);
+        return NULL;
+    }
+    LIST_INSERT_HEAD(&owners->pools, p, link);
+    return p->store;
+}
+
+static struct gw_store *store_of(struct gw_owners *owners, const struct gw_vm_spec *spec,
+                                 struct gw_error *error)
+{
+    const char *image = first_image(spec);
+
+    return image ? pool_store(owners, image, error) : owners->file;
+}
+
 static void begin(struct gw_owners *owners, const struct gw_vm_spec *spec,
                   struct gw_owner_call *call, enum request request, const struct gw_owner *from,
                   const struct gw_owner *to)
@@ -230,7 +293,7 @@ static void begin(struct gw_owners *owners, const struct gw_vm_spec *spec,
     if (!job)
         abort();
     job->base.done = answered;
-    job->store = owners->file;
+    job->store = store_of(owners, spec, &job->base.error);
     job->request = request;
     job->from = *from;
     if (to)
@@ -251,6 +314,8 @@ static void begin(struct gw_owners *owners, const struct gw_vm_spec *spec,
         call->job = job;
     if (++owners->n_jobs > JOBS_MAX)
         r = -EBUSY;
+    else if (!job->store)
+        r = -EIO; /* base.error says why */
     else
         r = job->store->ops->caps & GW_STORE_BLOCKS ? start_thread(job) : submit(job);
     if (r < 0)
@@ -291,8 +356,7 @@ void gw_owner_call_cancel(struct gw_owner_call *call)
 
 bool gw_owners_has_store(const struct gw_owners *owners, const struct gw_vm_spec *spec)
 {
-    (void)spec;
-    return owners && owners->file;
+    return first_image(spec) ? owners->ceph != NULL : owners->file != NULL;
 }
 
 const char *gw_owner_text(const struct gw_owner *owner, char text[160])
@@ -302,15 +366,17 @@ const char *gw_owner_text(const struct gw_owner *owner, char text[160])
     return text;
 }
 
-int gw_owners_new(struct event_base *base, struct gw_store *file, struct gw_owners **ownersp,
-                  struct gw_error *error)
+int gw_owners_new(struct event_base *base, struct gw_store *file, struct gw_ceph *ceph,
+                  struct gw_owners **ownersp, struct gw_error *error)
 {
     struct gw_owners *owners = calloc(1, sizeof *owners);
 
     if (!owners)
         return gw_error_set_sys(error, ENOMEM, "open the store of owner records");
     owners->base = base;
+    owners->ceph = ceph;
     LIST_INIT(&owners->jobs);
+    LIST_INIT(&owners->pools);
     owners->mailbox = mailbox_new();
     if (owners->mailbox)
         owners->mail =
@@ -323,6 +389,19 @@ int gw_owners_new(struct event_base *base, struct gw_store *file, struct gw_owne
     owners->file = file;
     *ownersp = owners;
     return 0;
+}
+
+/* A store that never blocks answers within a time of its own, and must not be closed before. */
+static void wait_for_prompt_stores(struct gw_owners *owners)
+{
+    struct mailbox *m = owners->mailbox;
+    struct gw_owners_job *job;
+
+    pthread_mutex_lock(&m->lock);
+    LIST_FOREACH (job, &owners->jobs, link)
+        while (!job->answered && !(job->store->ops->caps & GW_STORE_BLOCKS))
+            pthread_cond_wait(&m->one_more, &m->lock);
+    pthread_mutex_unlock(&m->lock);
 }
 
 /* What the store has not answered yet belongs to the thread that will. */
@@ -349,14 +428,28 @@ static void abandon_jobs(struct gw_owners *owners)
     }
 }
 
+static void close_stores(struct gw_owners *owners)
+{
+    struct pool_store *p;
+
+    while ((p = LIST_FIRST(&owners->pools))) {
+        LIST_REMOVE(p, link);
+        p->store->ops->close(p->store);
+        free(p);
+    }
+    if (owners->file && owners->n_jobs == 0) /* otherwise a thread is still in it */
+        owners->file->ops->close(owners->file);
+}
+
 void gw_owners_free(struct gw_owners *owners)
 {
     if (!owners)
         return;
-    if (owners->mailbox)
+    if (owners->mailbox) {
+        wait_for_prompt_stores(owners);
         abandon_jobs(owners);
-    if (owners->file && owners->n_jobs == 0) /* otherwise a thread is still in it */
-        owners->file->ops->close(owners->file);
+    }
+    close_stores(owners);
     if (owners->mail)
         event_free(owners->mail);
     if (owners->mailbox)

@@ -7,6 +7,9 @@
  * GW_OWNERS_LIMIT_NS: what a store says later is thrown away, and what it was about has to be found
  * out by another request, as for any answer that was lost.
  *
+ * A VM with a disk on RBD has its record in RADOS, beside its disk. All others have it in the
+ * directory that the configuration names.
+ *
  * Threads: a store that blocks gets one for each request, so that one that hangs holds up nobody
  * else. They share nothing with the loop but the request, through one queue with a lock.
  */
@@ -20,6 +23,7 @@
 
 #define GW_OWNERS_LIMIT_NS UINT64_C(2000000000)
 
+struct gw_ceph;
 struct gw_owners;
 struct gw_owners_job;
 
@@ -36,15 +40,20 @@ struct gw_owner_call {
     struct gw_owners_job *job; /* NULL: nothing is under way. Ours */
 };
 
-/* file: the store for all VMs on this node, taken on success; NULL: there is none. 0 or -1 with
- * *error. */
-int gw_owners_new(struct event_base *base, struct gw_store *file, struct gw_owners **ownersp,
-                  struct gw_error *error);
+/*
+ * file: the store for VMs without a disk on RBD, taken on success; NULL: there is none. ceph: where
+ * VMs with such a disk have theirs, in the pool of the first one; NULL: they have none. It must
+ * outlive owners. 0 or -1 with *error.
+ */
+int gw_owners_new(struct event_base *base, struct gw_store *file, struct gw_ceph *ceph,
+                  struct gw_owners **ownersp, struct gw_error *error);
 
-/* Callers are not told any more. A store that still has not answered is left to itself, open. */
+/* Callers are not told any more. A store that blocks and has not answered is left to itself, open;
+ * for RADOS this waits, at most for the limit of its connection. */
 void gw_owners_free(struct gw_owners *owners);
 
-/* Whether guests like this one have an owner record here. */
+/* Whether guests like this one have an owner record here. What keeps a store that should be there
+ * from answering (no Ceph on this node, say) is a request's to tell. */
 bool gw_owners_has_store(const struct gw_owners *owners, const struct gw_vm_spec *spec);
 
 /*

@@ -122,6 +122,8 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
     f->call.done = found;
     f->daemon = d;
     snprintf(f->name, sizeof f->name, "%s", spec->name);
+    if (claim.incoming)
+        gw_arrival_remember(d, claim.migration, spec);
     switch (gw_vm_take_over(d, spec, &claim, &f->call, &error)) {
     case 0: return 0;
     case 1: gw_log(&d->log, GW_LOG_WARNING, f->name, "its QEMU has ended meanwhile"); break;
@@ -176,6 +178,7 @@ int gw_recover(struct gw_daemon *d, struct gw_error *error)
         }
         if (migrations) {
             release_vms(d);
+            gw_arrivals_sort_out(d);
             return 0;
         }
         migrations = true;

@@ -81,7 +81,7 @@ static int with_directory(void **state)
     assert_non_null(mkdtemp(dir));
     base = event_base_new();
     assert_int_equal(gw_store_file_open(dir, NULL, &file, &error), 0);
-    assert_int_equal(gw_owners_new(base, file, &owners, &error), 0);
+    assert_int_equal(gw_owners_new(base, file, NULL, &owners, &error), 0);
     return 0;
 }
 
@@ -192,7 +192,7 @@ static int with_slow_store(void **state)
     (void)state;
     base = event_base_new();
     assert_int_equal(pipe(slow.gate), 0);
-    return gw_owners_new(base, &slow.store, &owners, &error);
+    return gw_owners_new(base, &slow.store, NULL, &owners, &error);
 }
 
 static void open_gate(unsigned n)
