@@ -14,8 +14,27 @@
 #include "util/clock.h"
 
 #define ANNOUNCE_ROUNDS 5
-#define FRAME_MAX       70000u             /* a GSO frame and its header */
-#define DELIVERED_NS    (5 * GW_NS_PER_MS) /* this long before the pause QEMU had still read it */
+#define FRAME_MAX       70000u              /* a GSO frame and its header */
+#define FRAMES_KEPT     1024u               /* of one tap; its queue is no longer */
+#define DELIVERED_NS    (50 * GW_NS_PER_MS) /* this long before the pause QEMU had still read it */
+
+/* What a filler carries behind its header. */
+static const char filler_text[] = "godwit: fills a place";
+#define FILLER_BYTES (GW_MACMOVE_HEADER_BYTES + sizeof(struct ether_header) + sizeof filler_text)
+
+/* A frame as macmove.h reads and writes it. */
+struct frame {
+    uint8_t *bytes;
+    size_t n_bytes;
+    int64_t since_ns; /* the pause; of copies only */
+};
+
+/* The newest ones, in the order in which they came. */
+struct frames {
+    struct frame items[FRAMES_KEPT];
+    size_t first, n;
+    size_t n_bytes;
+};
 
 struct nic {
     struct gw_macmove mm;
@@ -113,6 +132,7 @@ static void inject_filler(struct gw_guestnet *net, struct nic *nic)
     memcpy(header->ether_dhost, mac, ETH_ALEN);
     memcpy(header->ether_shost, mac, ETH_ALEN);
     header->ether_type = htons(ETH_P_802_EX1);
+    memcpy(header + 1, filler_text, sizeof filler_text);
     complain(net, gw_macmove_inject(&nic->mm, frame, sizeof frame, &error),
              "filling its tap's first place", &error);
 }
@@ -148,14 +168,54 @@ void gw_guestnet_announce(struct gw_guestnet *net)
 
 /* Frames on their way to another node. */
 
-static json_t *encode(const uint8_t *frame, size_t n_bytes)
+static void drop_oldest(struct frames *list)
 {
-    gw_autofree unsigned char *text = malloc(4 * ((n_bytes + 2) / 3) + 1);
+    struct frame *oldest = &list->items[list->first];
+
+    list->n_bytes -= oldest->n_bytes;
+    free(gw_steal_ptr(&oldest->bytes));
+    list->first = (list->first + 1) % FRAMES_KEPT;
+    list->n--;
+}
+
+static struct frame *add_frame(struct frames *list, const uint8_t *bytes, size_t n_bytes)
+{
+    struct frame *frame;
+
+    if (list->n == FRAMES_KEPT)
+        drop_oldest(list);
+    frame = &list->items[(list->first + list->n) % FRAMES_KEPT];
+    frame->bytes = malloc(n_bytes);
+    if (!frame->bytes)
+        return NULL;
+    memcpy(frame->bytes, bytes, n_bytes);
+    frame->n_bytes = n_bytes;
+    list->n++;
+    list->n_bytes += n_bytes;
+    return frame;
+}
+
+static void free_frames(struct frames *list)
+{
+    while (list && list->n > 0)
+        drop_oldest(list);
+    free(list);
+}
+
+/* 0: the newest. */
+static const struct frame *frame_from_end(const struct frames *list, size_t i)
+{
+    return &list->items[(list->first + list->n - 1 - i) % FRAMES_KEPT];
+}
+
+static json_t *encode(const struct nic *nic, const struct frame *frame)
+{
+    gw_autofree unsigned char *text = malloc(4 * ((frame->n_bytes + 2) / 3) + 1);
 
     if (!text)
         return NULL;
-    EVP_EncodeBlock(text, frame, (int)n_bytes);
-    return json_string((const char *)text);
+    EVP_EncodeBlock(text, frame->bytes, (int)frame->n_bytes);
+    return json_pack("{s:i, s:s}", "nic", (int)nic->index, "frame", (const char *)text);
 }
 
 static int open_tap(struct gw_guestnet *net, struct nic *nic)
@@ -170,26 +230,20 @@ static int open_tap(struct gw_guestnet *net, struct nic *nic)
     return nic->tap_fd;
 }
 
-static json_t *entry(const struct nic *nic, const uint8_t *frame, size_t n_bytes)
+/* What is still in the tap's queue, at most `room` bytes of it. */
+static struct frames *queued_frames(struct gw_guestnet *net, struct nic *nic, size_t room)
 {
-    return json_pack("{s:i, s:o}", "nic", (int)nic->index, "frame", encode(frame, n_bytes));
-}
-
-/* What is still in the tap's queue. */
-static json_t *queued_frames(struct gw_guestnet *net, struct nic *nic)
-{
-    json_t *list = json_array();
+    struct frames *list = calloc(1, sizeof *list);
     const uint8_t *frame;
     struct gw_error error;
-    size_t n, n_bytes = 0;
-    int result = open_tap(net, nic) < 0 ? 0 : 1;
+    size_t n;
+    int result = list && open_tap(net, nic) >= 0;
 
-    while (result == 1 && n_bytes < GW_GUESTNET_FRAMES_MAX) {
+    while (result == 1 && list->n < FRAMES_KEPT && list->n_bytes < room) {
         result = gw_macmove_read(&nic->mm, nic->tap_fd, &frame, &n, &error);
         complain(net, result, "reading what waits for it", &error);
-        if (result == 1)
-            json_array_append_new(list, entry(nic, frame, n));
-        n_bytes += result == 1 ? n : 0;
+        if (result == 1 && !add_frame(list, frame, n))
+            break;
     }
     return list;
 }
@@ -205,74 +259,99 @@ static int64_t since_pause_ns(const struct gw_guestnet *net, uint64_t realtime_n
     return (int64_t)(gw_clock_ns() - ago_ns - net->paused_ns);
 }
 
-/*
- * What went into the tap from shortly before the pause on, and how much of it after. What is older
- * was delivered. A flood gives nothing: its end would have to be kept, and only its beginning was.
- */
-static json_t *copied_frames(struct gw_guestnet *net, struct nic *nic, size_t *n_afterp)
+/* The newest frames that went into the tap; none if the kernel had no room to copy all. */
+static struct frames *copied_frames(struct gw_guestnet *net, struct nic *nic)
 {
     gw_autofree uint8_t *buffer = malloc(FRAME_MAX);
     struct gw_tapwatch_frame frame = {.bytes = buffer, .size = FRAME_MAX};
-    bool complete = buffer && gw_tapwatch_is_complete(&nic->watch);
-    json_t *list = json_array();
+    struct frames *list = calloc(1, sizeof *list);
     struct gw_error error;
-    size_t n_bytes = 0;
+    struct frame *mine;
 
-    *n_afterp = 0;
-    while (complete && gw_tapwatch_read(&nic->watch, &frame, &error) == 1) {
-        int64_t since_ns = since_pause_ns(net, frame.at_ns);
-
-        if (since_ns < -(int64_t)DELIVERED_NS)
-            continue;
-        json_array_append_new(list, entry(nic, frame.bytes, frame.n_bytes));
-        *n_afterp += since_ns > 0;
-        n_bytes += frame.n_bytes;
-        complete = n_bytes <= GW_GUESTNET_FRAMES_MAX;
-    }
-    if (!complete) {
-        json_array_clear(list);
-        *n_afterp = 0;
+    if (!list || !buffer || !gw_tapwatch_is_complete(&nic->watch))
+        return list;
+    while (gw_tapwatch_read(&nic->watch, &frame, &error) == 1) {
+        mine = add_frame(list, frame.bytes, frame.n_bytes);
+        if (mine)
+            mine->since_ns = since_pause_ns(net, frame.at_ns);
     }
     return list;
 }
 
-/*
- * A paused QEMU swallows one frame, and the later ones stay in the queue. The copies begin before
- * the pause, so their end is the queue, before that stands the swallowed one, and all before that
- * was delivered. With an empty queue, what came after the pause was swallowed. Without copies (too
- * much traffic for them) there is only the queue.
+/* Ours, not somebody's. The headers may differ: tap and copy describe the same frame in their way.
  */
-static size_t n_undelivered(size_t n_copied, size_t n_after, size_t n_queued, bool first)
+static bool is_filler(const struct frame *frame)
 {
-    if (n_copied < n_queued)
-        return n_queued;
-    if (n_queued > 0)
-        return first && n_copied > n_queued ? n_queued + 1 : n_queued;
-    return first ? n_after : 0;
+    const uint8_t *ether = frame->bytes + GW_MACMOVE_HEADER_BYTES;
+
+    return frame->n_bytes >= FILLER_BYTES && memcmp(ether, ether + ETH_ALEN, ETH_ALEN) == 0 &&
+           memcmp(ether + sizeof(struct ether_header), filler_text, sizeof filler_text) == 0;
 }
 
-static void drain_nic(struct gw_guestnet *net, struct nic *nic, json_t *frames)
+static bool are_same(const struct frame *a, const struct frame *b)
 {
-    json_t *queued = queued_frames(net, nic), *copied, *from;
-    size_t n_after, n, n_all;
+    return a->n_bytes == b->n_bytes &&
+           memcmp(a->bytes + GW_MACMOVE_HEADER_BYTES, b->bytes + GW_MACMOVE_HEADER_BYTES,
+                  a->n_bytes - GW_MACMOVE_HEADER_BYTES) == 0;
+}
 
-    copied = copied_frames(net, nic, &n_after);
-    from = json_array_size(copied) < json_array_size(queued) ? queued : copied;
-    n_all = json_array_size(from);
-    n = n_undelivered(json_array_size(copied), n_after, json_array_size(queued), !nic->drained);
-    nic->drained |= n > 0;
-    for (size_t i = n_all - n; i < n_all; i++)
-        json_array_append(frames, json_array_get(from, i));
-    json_decref(queued);
-    json_decref(copied);
+/*
+ * The frame that the paused QEMU swallowed, NULL: none of anybody's.
+ *
+ * QEMU takes exactly one frame after it has stopped the guest, and what comes later stays in the
+ * tap. The filler was sent after the stop. If it is in the queue, something else was swallowed: the
+ * frame before the first one there. If it is not, the filler itself was, and all before it was
+ * delivered. That the frame came shortly before the pause at the earliest only guards against a
+ * QEMU that has not read its tap at all.
+ */
+static const struct frame *swallowed_frame(const struct frames *queued, const struct frames *copied)
+{
+    const struct frame *first = frame_from_end(queued, queued->n - 1), *before;
+    bool filler_waits = false;
+    size_t i;
+
+    for (i = 0; i < queued->n; i++)
+        filler_waits |= is_filler(frame_from_end(queued, i));
+    if (!filler_waits)
+        return NULL;
+    for (i = queued->n - 1; i < copied->n; i++) /* later ones may have come meanwhile */
+        if (are_same(frame_from_end(copied, i), first))
+            break;
+    if (i + 1 >= copied->n)
+        return NULL;
+    before = frame_from_end(copied, i + 1);
+    return before->since_ns < -(int64_t)DELIVERED_NS ? NULL : before;
+}
+
+static void drain_nic(struct gw_guestnet *net, struct nic *nic, json_t *frames, size_t *roomp)
+{
+    struct frames *queued = queued_frames(net, nic, *roomp), *copied = NULL;
+    const struct frame *swallowed;
+
+    if (queued && queued->n > 0 && !nic->drained) {
+        copied = copied_frames(net, nic);
+        swallowed = copied ? swallowed_frame(queued, copied) : NULL;
+        if (swallowed)
+            json_array_append_new(frames, encode(nic, swallowed));
+    }
+    nic->drained = true;
+    for (size_t i = queued ? queued->n : 0; i-- > 0;)
+        if (!is_filler(frame_from_end(queued, i)))
+            json_array_append_new(frames, encode(nic, frame_from_end(queued, i)));
+    if (queued)
+        *roomp -= queued->n_bytes < *roomp ? queued->n_bytes : *roomp;
+    free_frames(queued);
+    free_frames(copied);
 }
 
 void gw_guestnet_paused(struct gw_guestnet *net, uint64_t at_ns)
 {
     net->paused_ns = at_ns;
-    for (unsigned i = 0; i < net->n_nics; i++)
+    for (unsigned i = 0; i < net->n_nics; i++) {
         if (!net->nics[i].watch.started)
             gw_tapwatch_start(&net->nics[i].watch, NULL);
+        inject_filler(net, &net->nics[i]);
+    }
 }
 
 void gw_guestnet_watch(struct gw_guestnet *net)
@@ -287,9 +366,10 @@ void gw_guestnet_watch(struct gw_guestnet *net)
 json_t *gw_guestnet_drain(struct gw_guestnet *net)
 {
     json_t *frames = json_array();
+    size_t room = GW_GUESTNET_FRAMES_MAX;
 
     for (unsigned i = 0; i < net->n_nics; i++)
-        drain_nic(net, &net->nics[i], frames);
+        drain_nic(net, &net->nics[i], frames, &room);
     if (json_array_size(frames) > 0)
         return frames;
     json_decref(frames);

@@ -64,28 +64,33 @@ static void send_message(struct gw_migration *m, enum gw_message message)
     json_decref(body);
 }
 
-static void log_phase(struct gw_migration *m, enum gw_phase from)
+static void log_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
 {
     const struct gw_machine *machine = &m->machine;
 
-    gw_migration_log(m, GW_LOG_INFO, "%s -> %s: %s", gw_phase_name(from),
-                     gw_phase_name(machine->phase), gw_phase_comment(machine->phase));
-    if (machine->error.code != GW_OK &&
-        (machine->phase == GW_FAILING || gw_phase_is_end(machine->phase)))
+    gw_migration_log(m, GW_LOG_INFO, "%s -> %s: %s", gw_phase_name(from), gw_phase_name(to),
+                     gw_phase_comment(to));
+    if (machine->error.code != GW_OK && (to == GW_FAILING || gw_phase_is_end(to)))
         gw_migration_log(m, machine->cancelled ? GW_LOG_INFO : GW_LOG_ERROR, "%s (%s)%s%s",
                          machine->error.msg, gw_code_name(machine->error.code),
                          machine->error.hint[0] ? "; " : "", machine->error.hint);
 }
 
-static void change_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
+static void change_phase(struct gw_migration *m, enum gw_phase to)
 {
     gw_record_phase(&m->record, to, m->machine.now_ns);
     if (m->ops->phase_changed)
         m->ops->phase_changed(m);
+    if (!m->only_check)
+        gw_daemon_journal_phase(m->daemon, m);
+}
+
+/* What people read of it: after all that the other node or QEMU waits for. */
+static void report_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
+{
     if (m->only_check)
         return;
-    gw_daemon_journal_phase(m->daemon, m);
-    log_phase(m, from);
+    log_phase(m, from, to);
     gw_daemon_tell_migration(m->daemon, m);
 }
 
@@ -105,7 +110,7 @@ static void perform_one(struct gw_migration *m, const struct gw_intent *intent)
     case GW_DO_OP: m->ops->begin_op(m, intent->op); break;
     case GW_DO_SEND: send_message(m, intent->message); break;
     case GW_DO_DISCONNECT: disconnect(m); break;
-    case GW_DO_PHASE: change_phase(m, intent->phase.from, intent->phase.to); break;
+    case GW_DO_PHASE: change_phase(m, intent->phase.to); break;
     }
 }
 
@@ -117,6 +122,9 @@ static void perform(struct gw_migration *m, const struct gw_update *u)
     for (unsigned i = 0; i < u->n_intents; i++)
         if (can_wait(&u->intents[i]))
             perform_one(m, &u->intents[i]);
+    for (unsigned i = 0; i < u->n_intents; i++)
+        if (u->intents[i].type == GW_DO_PHASE)
+            report_phase(m, u->intents[i].phase.from, u->intents[i].phase.to);
 }
 
 static void set_deadline(struct gw_migration *m)

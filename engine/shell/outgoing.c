@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/converge.h"
 #include "host/facts.h"
 #include "host/findings.h"
 #include "shell/daemon.h"
@@ -37,8 +38,9 @@ struct outgoing {
     struct gw_qmp_batch batch;  /* ARM, DISARM, STOP_COPY */
     struct gw_qmp_call op_call; /* START, SWITCH, RESUME, STOP_COPY */
     enum gw_op op;              /* what op_call is for */
-    struct gw_qmp_call progress_call, yank_call;
-    uint64_t stop_ns; /* STOP_COPY began */
+    struct gw_qmp_call progress_call, yank_call, limit_call;
+    struct gw_converge converge; /* how long QEMU may pause the guest */
+    uint64_t stop_ns;            /* STOP_COPY began */
     bool yanked;
     struct event *progress_timer;
     struct event *settle_timer; /* STOP_COPY waits for QEMU to settle */
@@ -133,6 +135,56 @@ static void set_both(struct outgoing *o, enum gw_op op, json_t *capabilities, js
     gw_qmp_batch_end(&o->batch);
 }
 
+/* The pause that QEMU may plan with: see host/converge.h. */
+
+static void decide_limit(struct outgoing *o, uint32_t limit_ms, uint32_t instead_ms,
+                         const char *because)
+{
+    char chosen[32], instead[32];
+    json_t *decisions = json_array();
+
+    snprintf(chosen, sizeof chosen, "%u ms", limit_ms);
+    snprintf(instead, sizeof instead, "%u ms", instead_ms);
+    json_array_append_new(
+        decisions,
+        gw_decision_new("downtime-limit",
+                        json_pack("{s:i, s:I}", "policy_blackout_ms", (int)o->converge.policy_ms,
+                                  "remaining_bytes", (json_int_t)o->converge.remaining_bytes),
+                        chosen, limit_ms == instead_ms ? NULL : instead, because));
+    gw_record_decisions(&o->base.record, decisions, o->base.machine.phase, gw_clock_ns());
+    json_decref(decisions);
+}
+
+static void begin_low(struct outgoing *o, json_t *parameters)
+{
+    uint32_t policy_ms = o->base.wishes.blackout_ms;
+    uint32_t first_ms = gw_converge_begin(&o->converge, policy_ms);
+
+    json_object_set_new(parameters, "downtime-limit", json_integer(first_ms));
+    decide_limit(o, first_ms, policy_ms, "rounds while the guest runs cost less than its pause");
+}
+
+static void limit_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, limit_call);
+
+    (void)reply;
+    if (error)
+        gw_migration_log(&o->base, GW_LOG_WARNING, "QEMU does not take the policy's blackout: %s",
+                         error->msg);
+}
+
+static void settle_for_the_policy(struct outgoing *o)
+{
+    if (!o->base.vm || gw_qmp_call_is_pending(&o->limit_call))
+        return;
+    decide_limit(o, o->converge.policy_ms, o->converge.first_ms, "the rounds do not shrink");
+    o->limit_call.done = limit_answered;
+    gw_qmp_link_execute(o->base.vm->qmp, &o->limit_call, "migrate-set-parameters",
+                        json_pack("{s:i}", "downtime-limit", (int)o->converge.policy_ms),
+                        COMMAND_TIMEOUT_NS);
+}
+
 static void op_arm(struct outgoing *o)
 {
     struct gw_vm *vm = o->base.vm;
@@ -153,6 +205,7 @@ static void op_arm(struct outgoing *o)
     gw_guestnet_free(vm->net);
     vm->net = gw_guestnet_open(vm);
     gw_record_decisions(&m->record, terms.decisions, m->machine.phase, gw_clock_ns());
+    begin_low(o, terms.parameters);
     m->record.codec = terms.zstd ? "zstd" : "none";
     set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));
     gw_native_terms_fini(&terms);
@@ -364,6 +417,9 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     p->round = (uint32_t)json_u64(ram, "dirty-sync-count");
     p->expected_blackout_ns = json_u64(reply, "expected-downtime") * 1000000;
     gw_record_progress(&o->base.record, p, gw_clock_ns());
+    if (o->base.machine.phase == GW_PRECOPY &&
+        gw_converge_round(&o->converge, p->round, p->remaining_bytes))
+        settle_for_the_policy(o);
     gw_migration_post(&o->base, &ev);
 }
 
@@ -565,6 +621,7 @@ static void fini(struct gw_migration *m)
     gw_qmp_session_cancel_call(&o->op_call);
     gw_qmp_session_cancel_call(&o->progress_call);
     gw_qmp_session_cancel_call(&o->yank_call);
+    gw_qmp_session_cancel_call(&o->limit_call);
     gw_peer_free(o->connecting);
     if (o->progress_timer)
         event_free(o->progress_timer);
