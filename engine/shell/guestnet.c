@@ -333,6 +333,10 @@ static void drain_nic(struct gw_guestnet *net, struct nic *nic, json_t *frames, 
         swallowed = copied ? swallowed_frame(queued, copied) : NULL;
         if (swallowed)
             json_array_append_new(frames, encode(nic, swallowed));
+        gw_log(&net->vm->daemon->log, GW_LOG_DEBUG, net->vm->spec->name,
+               "%s: %zu frames wait, %zu were copied, QEMU swallowed %s",
+               net->vm->tap_names[nic->index], queued->n, copied ? copied->n : 0,
+               swallowed ? "one" : "none of anybody's");
     }
     nic->drained = true;
     for (size_t i = queued ? queued->n : 0; i-- > 0;)
