@@ -16,6 +16,7 @@
 #define ANNOUNCE_ROUNDS 5
 #define FRAME_MAX       70000u              /* a GSO frame and its header */
 #define FRAMES_KEPT     1024u               /* of one tap; its queue is no longer */
+#define STOPPING_NS     (10 * GW_NS_PER_MS) /* so long QEMU may take to stop the processors */
 #define DELIVERED_NS    (50 * GW_NS_PER_MS) /* this long before the pause QEMU had still read it */
 
 /* What a filler carries behind its header. */
@@ -34,6 +35,7 @@ struct frames {
     struct frame items[FRAMES_KEPT];
     size_t first, n;
     size_t n_bytes;
+    int64_t heard_ns; /* of copies: when the guest last sent a frame, as since_ns */
 };
 
 struct nic {
@@ -42,6 +44,8 @@ struct nic {
     int tap_fd;     /* QEMU's, duplicated when it is first needed; -1 */
     struct gw_tapwatch watch;
     bool drained; /* what QEMU swallowed has been sent */
+    struct gw_tapwatch ear;
+    struct event *ear_event; /* NULL: nobody listens */
 };
 
 struct gw_guestnet {
@@ -51,6 +55,7 @@ struct gw_guestnet {
     struct event *timer;
     unsigned rounds;    /* announcements made */
     uint64_t paused_ns; /* monotonic; 0: the guest runs */
+    struct gw_guestnet_listener *listener;
 };
 
 static void complain(struct gw_guestnet *net, int result, const char *what,
@@ -90,6 +95,7 @@ struct gw_guestnet *gw_guestnet_open(struct gw_vm *vm)
             continue;
         mine->index = i;
         mine->tap_fd = -1;
+        mine->ear = GW_TAPWATCH_NONE;
         result = gw_tapwatch_open(&mine->watch, vm->tap_names[i], &error);
         complain(net, result, "its last frames cannot be kept", &error);
         net->n_nics++;
@@ -101,6 +107,7 @@ void gw_guestnet_free(struct gw_guestnet *net)
 {
     if (!net)
         return;
+    gw_guestnet_listen(net, NULL);
     for (unsigned i = 0; i < net->n_nics; i++) {
         gw_macmove_fini(&net->nics[i].mm);
         gw_cleanup_close(&net->nics[i].tap_fd);
@@ -108,6 +115,51 @@ void gw_guestnet_free(struct gw_guestnet *net)
     }
     event_free(net->timer);
     free(net);
+}
+
+static void ear_is_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct gw_guestnet *net = arg;
+    struct gw_guestnet_listener *listener = net->listener;
+    uint64_t at_ns, now_ns = gw_clock_ns(), ago_ns;
+    unsigned i = 0;
+
+    (void)what;
+    while (i < net->n_nics && net->nics[i].ear.fd != fd)
+        i++;
+    if (i == net->n_nics || gw_tapwatch_hear(&net->nics[i].ear, &at_ns) == 0)
+        return;
+    ago_ns = at_ns ? gw_clock_realtime_ns() - at_ns : 0;
+    gw_guestnet_listen(net, NULL);
+    listener->heard(listener, now_ns - ago_ns);
+}
+
+static bool open_ear(struct gw_guestnet *net, struct nic *nic)
+{
+    struct gw_error error;
+    int result = gw_tapwatch_open_ear(&nic->ear, net->vm->tap_names[nic->index], &error);
+
+    complain(net, result, "its first frame will not be noticed", &error);
+    if (result < 0)
+        return false;
+    nic->ear_event =
+        event_new(net->vm->daemon->base, nic->ear.fd, EV_READ | EV_PERSIST, ear_is_readable, net);
+    return nic->ear_event && event_add(nic->ear_event, NULL) == 0;
+}
+
+bool gw_guestnet_listen(struct gw_guestnet *net, struct gw_guestnet_listener *listener)
+{
+    bool listens = false;
+
+    net->listener = listener;
+    for (unsigned i = 0; i < net->n_nics; i++) {
+        if (net->nics[i].ear_event)
+            event_free(gw_steal_ptr(&net->nics[i].ear_event));
+        gw_tapwatch_fini(&net->nics[i].ear);
+        if (listener)
+            listens |= open_ear(net, &net->nics[i]);
+    }
+    return listens;
 }
 
 void gw_guestnet_hold(struct gw_guestnet *net)
@@ -259,7 +311,8 @@ static int64_t since_pause_ns(const struct gw_guestnet *net, uint64_t realtime_n
     return (int64_t)(gw_clock_ns() - ago_ns - net->paused_ns);
 }
 
-/* The newest frames that went into the tap; none if the kernel had no room to copy all. */
+/* The newest frames that went into the tap, and when the guest last sent one itself. None if the
+ * kernel had no room to copy all. */
 static struct frames *copied_frames(struct gw_guestnet *net, struct nic *nic)
 {
     gw_autofree uint8_t *buffer = malloc(FRAME_MAX);
@@ -270,10 +323,17 @@ static struct frames *copied_frames(struct gw_guestnet *net, struct nic *nic)
 
     if (!list || !buffer || !gw_tapwatch_is_complete(&nic->watch))
         return list;
+    list->heard_ns = INT64_MIN;
     while (gw_tapwatch_read(&nic->watch, &frame, &error) == 1) {
+        int64_t since_ns = since_pause_ns(net, frame.at_ns);
+
+        if (frame.from_guest) {
+            list->heard_ns = since_ns;
+            continue;
+        }
         mine = add_frame(list, frame.bytes, frame.n_bytes);
         if (mine)
-            mine->since_ns = since_pause_ns(net, frame.at_ns);
+            mine->since_ns = since_ns;
     }
     return list;
 }
@@ -295,57 +355,81 @@ static bool are_same(const struct frame *a, const struct frame *b)
                   a->n_bytes - GW_MACMOVE_HEADER_BYTES) == 0;
 }
 
-/*
- * The frame that the paused QEMU swallowed, NULL: none of anybody's.
- *
- * QEMU takes exactly one frame after it has stopped the guest, and what comes later stays in the
- * tap. The filler was sent after the stop. If it is in the queue, something else was swallowed: the
- * frame before the first one there. If it is not, the filler itself was, and all before it was
- * delivered. That the frame came shortly before the pause at the earliest only guards against a
- * QEMU that has not read its tap at all.
+/* Where in `list`, counted from its end and beginning at `from`, such a frame is; list->n: nowhere.
  */
-static const struct frame *swallowed_frame(const struct frames *queued, const struct frames *copied)
+static size_t find_frame(const struct frames *list, const struct frame *wanted, size_t from)
 {
-    const struct frame *first = frame_from_end(queued, queued->n - 1), *before;
-    bool filler_waits = false;
-    size_t i;
+    while (from < list->n && !(wanted ? are_same(frame_from_end(list, from), wanted)
+                                      : is_filler(frame_from_end(list, from))))
+        from++;
+    return from < list->n ? from : list->n;
+}
 
-    for (i = 0; i < queued->n; i++)
-        filler_waits |= is_filler(frame_from_end(queued, i));
-    if (!filler_waits)
-        return NULL;
-    for (i = queued->n - 1; i < copied->n; i++) /* later ones may have come meanwhile */
-        if (are_same(frame_from_end(copied, i), first))
-            break;
-    if (i + 1 >= copied->n)
-        return NULL;
-    before = frame_from_end(copied, i + 1);
-    return before->since_ns < -(int64_t)DELIVERED_NS ? NULL : before;
+/*
+ * Frames that QEMU took from the tap and that the guest never got, oldest first: at most two.
+ *
+ * While QEMU waits for the processors to stop, it keeps a frame that comes, and throws it away when
+ * they have (net/net.c, net_vm_change_state_handler). After that it takes one frame more, keeps it,
+ * and what comes later stays in the tap. The filler was sent after the stop. So if the filler is
+ * in the queue, the frame before the first one there was kept; if not, the filler itself was.
+ *
+ * Whether the frame before that one was thrown away or delivered, nothing tells. It is sent again
+ * if it came shortly before the stop and the guest has sent nothing since: better twice than never.
+ */
+static unsigned missed_frames(const struct frames *queued, const struct frames *copied,
+                              const struct frame *missed[2])
+{
+    bool filler_waits = find_frame(queued, NULL, 0) < queued->n;
+    /* later ones may have come meanwhile */
+    size_t at = filler_waits
+                    ? find_frame(copied, frame_from_end(queued, queued->n - 1), queued->n - 1)
+                    : find_frame(copied, NULL, 0);
+    const struct frame *kept = NULL, *thrown = NULL;
+    unsigned n = 0;
+
+    if (filler_waits && ++at < copied->n)
+        kept = frame_from_end(copied, at);
+    if (kept && kept->since_ns < -(int64_t)DELIVERED_NS)
+        return 0;
+    if (++at < copied->n)
+        thrown = frame_from_end(copied, at);
+    if (thrown && thrown->since_ns >= -(int64_t)STOPPING_NS && thrown->since_ns > copied->heard_ns)
+        missed[n++] = thrown;
+    if (kept)
+        missed[n++] = kept;
+    return n;
+}
+
+/* Only once, before the queue is empty: it says where the copies end. */
+static void add_missed(struct gw_guestnet *net, struct nic *nic, const struct frames *queued,
+                       json_t *frames)
+{
+    struct frames *copied = copied_frames(net, nic);
+    const struct frame *missed[2];
+    unsigned n = copied ? missed_frames(queued, copied, missed) : 0;
+
+    for (unsigned i = 0; i < n; i++)
+        json_array_append_new(frames, encode(nic, missed[i]));
+    gw_log(&net->vm->daemon->log, GW_LOG_DEBUG, net->vm->spec->name,
+           "%s: %zu frames wait, %zu were copied, QEMU had taken %u of them",
+           net->vm->tap_names[nic->index], queued->n, copied ? copied->n : 0, n);
+    free_frames(copied);
 }
 
 static void drain_nic(struct gw_guestnet *net, struct nic *nic, json_t *frames, size_t *roomp)
 {
-    struct frames *queued = queued_frames(net, nic, *roomp), *copied = NULL;
-    const struct frame *swallowed;
+    struct frames *queued = queued_frames(net, nic, *roomp);
 
-    if (queued && queued->n > 0 && !nic->drained) {
-        copied = copied_frames(net, nic);
-        swallowed = copied ? swallowed_frame(queued, copied) : NULL;
-        if (swallowed)
-            json_array_append_new(frames, encode(nic, swallowed));
-        gw_log(&net->vm->daemon->log, GW_LOG_DEBUG, net->vm->spec->name,
-               "%s: %zu frames wait, %zu were copied, QEMU swallowed %s",
-               net->vm->tap_names[nic->index], queued->n, copied ? copied->n : 0,
-               swallowed ? "one" : "none of anybody's");
-    }
+    if (!queued)
+        return;
+    if (!nic->drained)
+        add_missed(net, nic, queued, frames);
     nic->drained = true;
-    for (size_t i = queued ? queued->n : 0; i-- > 0;)
+    for (size_t i = queued->n; i-- > 0;)
         if (!is_filler(frame_from_end(queued, i)))
             json_array_append_new(frames, encode(nic, frame_from_end(queued, i)));
-    if (queued)
-        *roomp -= queued->n_bytes < *roomp ? queued->n_bytes : *roomp;
+    *roomp -= queued->n_bytes < *roomp ? queued->n_bytes : *roomp;
     free_frames(queued);
-    free_frames(copied);
 }
 
 void gw_guestnet_paused(struct gw_guestnet *net, uint64_t at_ns)

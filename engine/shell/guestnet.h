@@ -13,6 +13,7 @@
 #ifndef GW_SHELL_GUESTNET_H
 #define GW_SHELL_GUESTNET_H
 
+#include <stdbool.h>
 #include <event2/event.h>
 #include <jansson.h>
 
@@ -41,9 +42,9 @@ void gw_guestnet_announce(struct gw_guestnet *net);
 void gw_guestnet_watch(struct gw_guestnet *net);
 
 /*
- * The guest was paused at that time (CLOCK_MONOTONIC), and QEMU has said so. A filler goes into each
- * tap: where it is found later tells whether QEMU took a frame from the tap after it had paused the
- * guest.
+ * The guest was paused at that time (CLOCK_MONOTONIC), and QEMU has said so. A filler goes into
+ * each tap: where it is found later tells whether QEMU took a frame from the tap after it had
+ * paused the guest.
  */
 void gw_guestnet_paused(struct gw_guestnet *net, uint64_t at_ns);
 
@@ -57,6 +58,16 @@ json_t *gw_guestnet_drain(struct gw_guestnet *net);
 /* The frames that the source drained go into the taps here. From a peer, untrusted: what is
  * malformed is dropped. */
 void gw_guestnet_inject(struct gw_guestnet *net, const json_t *frames);
+
+/* Embedded by the caller. */
+struct gw_guestnet_listener {
+    /* Once: the guest's first frame came out of one of its taps at that time (CLOCK_MONOTONIC). */
+    void (*heard)(struct gw_guestnet_listener *listener, uint64_t at_ns);
+};
+
+/* On the destination, before the guest runs. False if there is no tap to listen to. NULL: nobody
+ * listens any more. */
+bool gw_guestnet_listen(struct gw_guestnet *net, struct gw_guestnet_listener *listener);
 
 /* NULL is fine. */
 void gw_guestnet_free(struct gw_guestnet *net);

@@ -238,7 +238,8 @@ void gw_migration_message(struct gw_migration *m, unsigned type, const json_t *b
         ev = (struct gw_event){.type = GW_EV_PEER_LOST, .error = &error};
         disconnect(m);
     }
-    gw_migration_post(m, &ev);
+    if (!m->ops->hold || !m->ops->hold(m, ev.message))
+        gw_migration_post(m, &ev);
 }
 
 static void conn_message(struct gw_peer_handler *handler, struct gw_peer_conn *conn, unsigned type,

@@ -34,6 +34,8 @@ struct gw_migration_ops {
     /* Takes what travels in it; body is borrowed and untrusted. 0, or -1 with *error: malformed. */
     int (*take_body)(struct gw_migration *m, enum gw_message message, const json_t *body,
                      struct gw_error *error);
+    /* True: this one is to wait, the role posts it when its time has come. May be NULL. */
+    bool (*hold)(struct gw_migration *m, enum gw_message message);
     /* A message that is none of the machine's. May be NULL; body is borrowed and untrusted. */
     void (*other_message)(struct gw_migration *m, unsigned type, const json_t *body);
     /* QEMU emitted this event; besides what the machine is told. May be NULL. */

@@ -25,6 +25,7 @@
 #define SETTLE_LIMIT_NS    (10 * GW_NS_PER_S)
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
+static const struct timeval listen_limit = {.tv_usec = 150000};
 
 struct outgoing {
     struct gw_migration base;
@@ -45,7 +46,9 @@ struct outgoing {
     struct event *progress_timer;
     struct event *settle_timer; /* STOP_COPY waits for QEMU to settle */
     struct gw_vm_call end_call;
-    bool final_figures; /* the figures being asked for are the last ones */
+    bool final_figures;       /* the figures being asked for are the last ones */
+    bool listens;             /* the destination will say when the guest has sent its first frame */
+    struct event *hear_timer; /* DESTROY waits for that */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -467,12 +470,37 @@ static void ended(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_err
     done(gw_container_of(call, struct outgoing, end_call), GW_OP_DESTROY, error);
 }
 
-static void op_destroy(struct outgoing *o)
+/*
+ * A guest that has just come to life is not disturbed: giving back the memory of its old QEMU takes
+ * tens of milliseconds of a processor. And the record shall have the moment of its first frame.
+ */
+static void destroy_now(struct outgoing *o)
 {
+    o->listens = false;
+    event_del(o->hear_timer);
+    send_frames(o);
     gw_qmp_session_cancel_call(&o->progress_call);
     o->final_figures = true;
     o->end_call.done = ended;
-    ask_for_figures(o);
+    if (o->base.vm)
+        ask_for_figures(o);
+    else
+        done(o, GW_OP_DESTROY, NULL);
+}
+
+static void hear_timer_came(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    destroy_now(arg);
+}
+
+static void op_destroy(struct outgoing *o)
+{
+    if (o->listens && o->base.conn)
+        event_add(o->hear_timer, &listen_limit);
+    else
+        destroy_now(o);
 }
 
 static void begin_op(struct gw_migration *m, enum gw_op op)
@@ -552,6 +580,21 @@ static void take_running(struct outgoing *o, const json_t *body)
     b->commit_ns = moment(body, "commit_ns", offset_ns);
     b->runs_ns = moment(body, "runs_ns", offset_ns);
     b->uncertain_ns = (uint64_t)uncertainty_ns;
+    o->listens = !b->heard_ns && json_is_true(json_object_get(body, "listens"));
+}
+
+static void other_message(struct gw_migration *m, unsigned type, const json_t *body)
+{
+    struct outgoing *o = outgoing_of(m);
+    int64_t offset_ns, uncertainty_ns;
+
+    if (type != GW_WIRE_HEARD || !m->conn ||
+        gw_peer_offset(m->conn, &offset_ns, &uncertainty_ns, NULL) < 0)
+        return;
+    m->record.blackout.heard_ns = moment(body, "heard_ns", offset_ns);
+    o->listens = false;
+    if (event_pending(o->hear_timer, EV_TIMEOUT, NULL))
+        destroy_now(o);
 }
 
 /* Checked and cleaned by reading them, and never more than one list. */
@@ -627,6 +670,8 @@ static void fini(struct gw_migration *m)
         event_free(o->progress_timer);
     if (o->settle_timer)
         event_free(o->settle_timer);
+    if (o->hear_timer)
+        event_free(o->hear_timer);
     json_decref(o->facts);
     json_decref(o->spec);
     json_decref(o->peer_facts);
@@ -636,6 +681,7 @@ static const struct gw_migration_ops outgoing_ops = {
     .begin_op = begin_op,
     .body_of = body_of,
     .take_body = take_body,
+    .other_message = other_message,
     .qemu_event = qemu_event,
     .phase_changed = phase_changed,
     .fini = fini,
@@ -656,6 +702,7 @@ static struct outgoing *outgoing_new(struct gw_daemon *daemon, const char *id,
     }
     o->progress_timer = event_new(daemon->base, -1, EV_PERSIST, progress_timer_came, o);
     o->settle_timer = evtimer_new(daemon->base, settle_timer_came, o);
+    o->hear_timer = evtimer_new(daemon->base, hear_timer_came, o);
     return o;
 }
 
