@@ -28,6 +28,7 @@ struct frame {
     uint8_t *bytes;
     size_t n_bytes;
     int64_t since_ns; /* the pause; of copies only */
+    bool answered;    /* the guest has sent its like back; of copies only */
 };
 
 /* The newest ones, in the order in which they came. */
@@ -35,7 +36,6 @@ struct frames {
     struct frame items[FRAMES_KEPT];
     size_t first, n;
     size_t n_bytes;
-    int64_t heard_ns; /* of copies: when the guest last sent a frame, as since_ns */
 };
 
 struct nic {
@@ -311,8 +311,38 @@ static int64_t since_pause_ns(const struct gw_guestnet *net, uint64_t realtime_n
     return (int64_t)(gw_clock_ns() - ago_ns - net->paused_ns);
 }
 
-/* The newest frames that went into the tap, and when the guest last sent one itself. None if the
- * kernel had no room to copy all. */
+/* Whether this frame of the guest is of the kind that answers the other: the same protocol, to its
+ * sender. */
+static bool may_answer(const struct gw_tapwatch_frame *frame, const struct frame *to)
+{
+    const uint8_t *a = frame->bytes + GW_MACMOVE_HEADER_BYTES,
+                  *b = to->bytes + GW_MACMOVE_HEADER_BYTES;
+    const size_t n_needed = GW_MACMOVE_HEADER_BYTES + sizeof(struct ether_header) + 10;
+    uint16_t type;
+
+    if (frame->n_bytes < n_needed || to->n_bytes < n_needed || memcmp(a, b + ETH_ALEN, ETH_ALEN) ||
+        memcmp(a + 2 * ETH_ALEN, b + 2 * ETH_ALEN, sizeof type) != 0)
+        return false;
+    memcpy(&type, a + 2 * ETH_ALEN, sizeof type);
+    a += sizeof(struct ether_header);
+    b += sizeof(struct ether_header);
+    switch (ntohs(type)) {
+    case ETHERTYPE_IP: return a[9] == b[9];   /* RFC 791: protocol */
+    case ETHERTYPE_IPV6: return a[6] == b[6]; /* RFC 8200: next header */
+    default: return true;
+    }
+}
+
+static void note_answer(struct frames *list, const struct gw_tapwatch_frame *frame)
+{
+    for (size_t i = 0; i < list->n && i < 16; i++) {
+        struct frame *to = &list->items[(list->first + list->n - 1 - i) % FRAMES_KEPT];
+
+        to->answered |= may_answer(frame, to);
+    }
+}
+
+/* The newest frames that went into the tap; none if the kernel had no room to copy all. */
 static struct frames *copied_frames(struct gw_guestnet *net, struct nic *nic)
 {
     gw_autofree uint8_t *buffer = malloc(FRAME_MAX);
@@ -323,17 +353,16 @@ static struct frames *copied_frames(struct gw_guestnet *net, struct nic *nic)
 
     if (!list || !buffer || !gw_tapwatch_is_complete(&nic->watch))
         return list;
-    list->heard_ns = INT64_MIN;
     while (gw_tapwatch_read(&nic->watch, &frame, &error) == 1) {
-        int64_t since_ns = since_pause_ns(net, frame.at_ns);
-
         if (frame.from_guest) {
-            list->heard_ns = since_ns;
+            note_answer(list, &frame);
             continue;
         }
         mine = add_frame(list, frame.bytes, frame.n_bytes);
-        if (mine)
-            mine->since_ns = since_ns;
+        if (mine) {
+            mine->since_ns = since_pause_ns(net, frame.at_ns);
+            mine->answered = false;
+        }
     }
     return list;
 }
@@ -374,7 +403,7 @@ static size_t find_frame(const struct frames *list, const struct frame *wanted, 
  * in the queue, the frame before the first one there was kept; if not, the filler itself was.
  *
  * Whether the frame before that one was thrown away or delivered, nothing tells. It is sent again
- * if it came shortly before the stop and the guest has sent nothing since: better twice than never.
+ * if it came shortly before the stop and the guest has not answered it: better twice than never.
  */
 static unsigned missed_frames(const struct frames *queued, const struct frames *copied,
                               const struct frame *missed[2])
@@ -393,7 +422,7 @@ static unsigned missed_frames(const struct frames *queued, const struct frames *
         return 0;
     if (++at < copied->n)
         thrown = frame_from_end(copied, at);
-    if (thrown && thrown->since_ns >= -(int64_t)STOPPING_NS && thrown->since_ns > copied->heard_ns)
+    if (thrown && thrown->since_ns >= -(int64_t)STOPPING_NS && !thrown->answered)
         missed[n++] = thrown;
     if (kept)
         missed[n++] = kept;

@@ -79,15 +79,15 @@ static void log_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase 
 static void change_phase(struct gw_migration *m, enum gw_phase to)
 {
     gw_record_phase(&m->record, to, m->machine.now_ns);
-    if (m->ops->phase_changed)
-        m->ops->phase_changed(m);
     if (!m->only_check)
         gw_daemon_journal_phase(m->daemon, m);
 }
 
-/* What people read of it: after all that the other node or QEMU waits for. */
+/* What can wait: it comes after all that the other node or QEMU waits for. */
 static void report_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
 {
+    if (m->ops->phase_changed)
+        m->ops->phase_changed(m);
     if (m->only_check)
         return;
     log_phase(m, from, to);

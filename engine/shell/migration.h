@@ -40,7 +40,7 @@ struct gw_migration_ops {
     void (*other_message)(struct gw_migration *m, unsigned type, const json_t *body);
     /* QEMU emitted this event; besides what the machine is told. May be NULL. */
     void (*qemu_event)(struct gw_migration *m, const char *name, uint64_t at_ns);
-    /* The phase has changed. May be NULL. */
+    /* The phase has changed, and what follows from that was begun and sent. May be NULL. */
     void (*phase_changed)(struct gw_migration *m);
     /* Free what the role holds. */
     void (*fini)(struct gw_migration *m);

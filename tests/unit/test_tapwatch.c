@@ -166,13 +166,13 @@ static void read_one(void)
     } while (frame[22] != 0x88 || frame[23] != 0xb5);
 }
 
-/* The guest sends a frame: it has had all that came before. */
+/* The guest answers what has come. */
 static void guest_speaks(void)
 {
     uint8_t frame[sizeof(struct virtio_net_hdr) + 60] = {0};
 
-    memset(frame + sizeof(struct virtio_net_hdr), 0xff, 6);
-    memcpy(frame + sizeof(struct virtio_net_hdr) + 6, "\x52\x54\x00\x77\x00\x64\x88\xb5", 8);
+    memcpy(frame + sizeof(struct virtio_net_hdr),
+           "\x02\x00\x00\x00\x00\x01\x52\x54\x00\x77\x00\x64\x88\xb5", 14);
     assert_int_equal(write(tap_fd, frame, sizeof frame), sizeof frame);
 }
 
