@@ -14,7 +14,7 @@
 #include "host/tapwatch.h"
 #include "util/cleanup.h"
 
-#define BUFFER_BYTES (4 << 20) /* copies that wait; the kernel counts each with its overhead */
+#define BUFFER_BYTES (16 << 20) /* copies that wait; the kernel counts each with its overhead */
 
 int gw_tapwatch_open(struct gw_tapwatch *w, const char *tap, struct gw_error *error)
 {

@@ -33,7 +33,7 @@ int gw_tapwatch_open(struct gw_tapwatch *w, const char *tap, struct gw_error *er
 int gw_tapwatch_start(struct gw_tapwatch *w, struct gw_error *error);
 
 /*
- * Whether every frame since gw_tapwatch_start() was copied: with more than a few MB of traffic
+ * Whether every frame since gw_tapwatch_start() was copied: with more than some MB of traffic
  * since then the later ones were not. Asks once: the answer is forgotten by asking.
  */
 bool gw_tapwatch_is_complete(struct gw_tapwatch *w);

@@ -83,15 +83,40 @@ static void change_phase(struct gw_migration *m, enum gw_phase to)
         gw_daemon_journal_phase(m->daemon, m);
 }
 
-/* What can wait: it comes after all that the other node or QEMU waits for. */
-static void report_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
+/*
+ * What people read of a phase, and what can wait for it otherwise. A message leaves when the loop
+ * comes round, so all this has its turn after that: a guest may be waiting for the message.
+ */
+static void report_phases(struct gw_migration *m)
 {
-    if (m->ops->phase_changed)
-        m->ops->phase_changed(m);
-    if (m->only_check)
-        return;
-    log_phase(m, from, to);
-    gw_daemon_tell_migration(m->daemon, m);
+    for (unsigned i = 0; i < m->n_unreported; i++) {
+        if (m->ops->phase_changed)
+            m->ops->phase_changed(m);
+        if (m->only_check)
+            continue;
+        log_phase(m, m->unreported[i].from, m->unreported[i].to);
+        gw_daemon_tell_migration(m->daemon, m);
+    }
+    m->n_unreported = 0;
+}
+
+static void reports_are_due(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    report_phases(arg);
+}
+
+static void report_later(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
+{
+    /* a timer runs after the sockets of its round, unlike event_active() */
+    static const struct timeval next_round;
+
+    if (m->n_unreported == GW_PHASE_MAX)
+        report_phases(m);
+    m->unreported[m->n_unreported].from = from;
+    m->unreported[m->n_unreported++].to = to;
+    event_add(m->reports, &next_round);
 }
 
 /*
@@ -124,7 +149,7 @@ static void perform(struct gw_migration *m, const struct gw_update *u)
             perform_one(m, &u->intents[i]);
     for (unsigned i = 0; i < u->n_intents; i++)
         if (u->intents[i].type == GW_DO_PHASE)
-            report_phase(m, u->intents[i].phase.from, u->intents[i].phase.to);
+            report_later(m, u->intents[i].phase.from, u->intents[i].phase.to);
 }
 
 static void set_deadline(struct gw_migration *m)
@@ -148,6 +173,7 @@ static void end(struct gw_migration *m)
     struct gw_daemon *daemon = m->daemon;
 
     m->ended = true;
+    report_phases(m);
     gw_migration_set_vm(m, NULL);
     if (!m->only_check)
         gw_daemon_journal_end(m->daemon, m);
@@ -366,7 +392,8 @@ int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_
         snprintf(m->id, sizeof m->id, "m-%08x", random);
     m->mailbox = event_new(daemon->base, -1, 0, open_mailbox, m);
     m->deadline = evtimer_new(daemon->base, deadline_came, m);
-    if (!m->mailbox || !m->deadline)
+    m->reports = evtimer_new(daemon->base, reports_are_due, m);
+    if (!m->mailbox || !m->deadline || !m->reports)
         return gw_error_set(error, GW_E_SYSTEM, "out of memory for a migration");
     return 0;
 }
@@ -425,6 +452,8 @@ void gw_migration_free(struct gw_migration *m)
         event_free(m->mailbox);
     if (m->deadline)
         event_free(m->deadline);
+    if (m->reports)
+        event_free(m->reports);
     gw_record_fini(&m->record);
     free(m);
 }

@@ -72,7 +72,11 @@ struct gw_migration {
     struct gw_peer_conn *conn; /* NULL: not connected */
     struct gw_peer_handler conn_handler;
 
-    struct event *mailbox, *deadline;
+    struct event *mailbox, *deadline, *reports;
+    struct {
+        enum gw_phase from, to;
+    } unreported[GW_PHASE_MAX]; /* no phase is entered twice */
+    unsigned n_unreported;
     STAILQ_HEAD(, gw_posted) posted;
     struct gw_migration_watcher *watcher; /* may be NULL */
     bool ended;
