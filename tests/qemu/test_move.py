@@ -76,7 +76,8 @@ def test_the_json_object(place):
     assert all(parts[name] is None for name in unknown)
     assert abs(sum(parts[name] for name in known) - migration['blackout_ms']) < 0.01 + \
         2 * migration['blackout_uncertainty_ms']
-    assert parts['first_packet_ms'] > 0  # the guest sends a packet every millisecond
+    # None: on a busy machine the guest may need longer than the source waits for its first packet.
+    assert parts['first_packet_ms'] is None or parts['first_packet_ms'] > 0
     for decision in migration['decisions']:
         assert set(decision) >= {'at_ms', 'phase', 'rule', 'inputs', 'chosen', 'instead_of',
                                  'because'}

@@ -43,8 +43,8 @@ static void rounds_that_shrink_go_on(void **state)
 
 static void two_in_a_row_that_do_not_end_it(void **state)
 {
-    static const uint64_t rounds[][2] = {{1, 1000}, {2, 900}, {3, 300}, {4, 290}, {5, 310},
-                                         {6, 320},  {7, 330}};
+    static const uint64_t rounds[][2] = {{1, 1000}, {2, 900}, {3, 300}, {4, 290},
+                                         {5, 310},  {6, 320}, {7, 330}};
 
     (void)state;
     assert_int_equal(run(200, rounds, GW_ARRAY_SIZE(rounds)), 5);
