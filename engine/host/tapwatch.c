@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <linux/sockios.h>
+#include <linux/virtio_net.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include "host/tapwatch.h"
 #include "util/cleanup.h"
 
-#define BUFFER_BYTES (4 << 20) /* copies that wait; the kernel counts each with its overhead */
+#define BUFFER_BYTES (16 << 20) /* copies that wait; the kernel counts each with its overhead */
 
 int gw_tapwatch_open(struct gw_tapwatch *w, const char *tap, struct gw_error *error)
 {
@@ -73,13 +74,10 @@ int gw_tapwatch_read(struct gw_tapwatch *w, struct gw_tapwatch_frame *frame, str
     socklen_t from_size;
     ssize_t n;
 
-    do {
-        from_size = sizeof from;
-        n = w->fd < 0 ? -1
-                      : recvfrom(w->fd, frame->bytes, frame->size, 0, (struct sockaddr *)&from,
-                                 &from_size);
-    } while (n >= 0 &&
-             from.sll_pkttype != PACKET_OUTGOING); /* into the tap, not out of the guest */
+    from_size = sizeof from;
+    n = w->fd < 0
+            ? -1
+            : recvfrom(w->fd, frame->bytes, frame->size, 0, (struct sockaddr *)&from, &from_size);
     if (n < 0 && (w->fd < 0 || errno == EAGAIN))
         return 0;
     if (n < 0)
@@ -87,8 +85,41 @@ int gw_tapwatch_read(struct gw_tapwatch *w, struct gw_tapwatch_frame *frame, str
     if (ioctl(w->fd, SIOCGSTAMPNS, &at) < 0)
         at = (struct timespec){0};
     frame->n_bytes = (size_t)n;
+    frame->from_guest = from.sll_pkttype != PACKET_OUTGOING;
     frame->at_ns = (uint64_t)at.tv_sec * 1000000000 + (uint64_t)at.tv_nsec;
     return 1;
+}
+
+int gw_tapwatch_open_ear(struct gw_tapwatch *w, const char *tap, struct gw_error *error)
+{
+    int on = 1;
+
+    if (gw_tapwatch_open(w, tap, error) < 0)
+        return -1;
+    if (setsockopt(w->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) < 0) {
+        gw_error_set_sys(error, errno, "listen to %s", tap);
+        gw_tapwatch_fini(w);
+        return -1;
+    }
+    return gw_tapwatch_start(w, error);
+}
+
+int gw_tapwatch_hear(struct gw_tapwatch *w, uint64_t *at_nsp)
+{
+    uint8_t bytes[sizeof(struct virtio_net_hdr) + ETH_HLEN];
+    struct timespec at = {0};
+    uint16_t type;
+
+    while (w->fd >= 0 && recv(w->fd, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes) {
+        memcpy(&type, bytes + sizeof bytes - sizeof type, sizeof type);
+        if (ntohs(type) == ETHERTYPE_REVARP)
+            continue;
+        if (ioctl(w->fd, SIOCGSTAMPNS, &at) < 0)
+            at = (struct timespec){0};
+        *at_nsp = (uint64_t)at.tv_sec * 1000000000 + (uint64_t)at.tv_nsec;
+        return 1;
+    }
+    return 0;
 }
 
 void gw_tapwatch_fini(struct gw_tapwatch *w)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A copy of every frame that goes into a tap, from a chosen moment on.
+ * A copy of every frame that goes through a tap, from a chosen moment on.
  *
  * Why: a QEMU whose guest has just been paused reads one more frame from each tap, cannot deliver
  * it, and keeps it in a queue of its own that nobody can read (net/tap.c, tap_send; net/net.c,
@@ -33,7 +33,7 @@ int gw_tapwatch_open(struct gw_tapwatch *w, const char *tap, struct gw_error *er
 int gw_tapwatch_start(struct gw_tapwatch *w, struct gw_error *error);
 
 /*
- * Whether every frame since gw_tapwatch_start() was copied: with more than a few MB of traffic
+ * Whether every frame since gw_tapwatch_start() was copied: with more than some MB of traffic
  * since then the later ones were not. Asks once: the answer is forgotten by asking.
  */
 bool gw_tapwatch_is_complete(struct gw_tapwatch *w);
@@ -43,12 +43,25 @@ struct gw_tapwatch_frame {
     uint8_t *bytes; /* the caller's buffer */
     size_t size;    /* of it; a longer frame is cut */
     size_t n_bytes;
-    uint64_t at_ns; /* when it went into the tap, CLOCK_REALTIME; 0: not known */
+    uint64_t at_ns;  /* when it went through the tap, CLOCK_REALTIME; 0: not known */
+    bool from_guest; /* out of the tap; otherwise into it */
 };
 
 /* Takes the oldest copy: 1 with it in *frame; 0 if there is none; -1 with *error. */
 int gw_tapwatch_read(struct gw_tapwatch *w, struct gw_tapwatch_frame *frame,
                      struct gw_error *error);
+
+/*
+ * For the other direction, on a watch of its own: opened and started at once, it holds what comes
+ * out of the tap, that is from the guest. Linux 4.20 or newer.
+ */
+int gw_tapwatch_open_ear(struct gw_tapwatch *w, const char *tap, struct gw_error *error);
+
+/*
+ * 1: the guest has sent a frame, the first that waits at *at_nsp (CLOCK_REALTIME; 0: not known). 0:
+ * not yet. RARP is passed over: that is QEMU's own announcement (net/announce.c), not the guest.
+ */
+int gw_tapwatch_hear(struct gw_tapwatch *w, uint64_t *at_nsp);
 
 /* Idempotent. */
 void gw_tapwatch_fini(struct gw_tapwatch *w);

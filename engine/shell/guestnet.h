@@ -13,6 +13,7 @@
 #ifndef GW_SHELL_GUESTNET_H
 #define GW_SHELL_GUESTNET_H
 
+#include <stdbool.h>
 #include <event2/event.h>
 #include <jansson.h>
 
@@ -40,14 +41,17 @@ void gw_guestnet_announce(struct gw_guestnet *net);
  * before is forgotten. Call it now and then, so that few copies wait. */
 void gw_guestnet_watch(struct gw_guestnet *net);
 
-/* The guest was paused at that time (CLOCK_MONOTONIC). */
+/*
+ * The guest was paused at that time (CLOCK_MONOTONIC), and QEMU has said so. A filler goes into
+ * each tap: where it is found later tells whether QEMU took a frame from the tap after it had
+ * paused the guest.
+ */
 void gw_guestnet_paused(struct gw_guestnet *net, uint64_t at_ns);
 
 /*
  * Takes what was meant for a guest that is paused here and will run elsewhere: a new array of {nic,
  * frame} with frames in base64, NULL if there is none. Call it as often as you like, after the
- * commit. At most GW_GUESTNET_FRAMES_MAX bytes a NIC and call; more is lost, as it would be in a
- * full queue.
+ * commit. At most GW_GUESTNET_FRAMES_MAX bytes a call; the rest is for the next call.
  */
 json_t *gw_guestnet_drain(struct gw_guestnet *net);
 
@@ -55,9 +59,19 @@ json_t *gw_guestnet_drain(struct gw_guestnet *net);
  * malformed is dropped. */
 void gw_guestnet_inject(struct gw_guestnet *net, const json_t *frames);
 
+/* Embedded by the caller. */
+struct gw_guestnet_listener {
+    /* Once: the guest's first frame came out of one of its taps at that time (CLOCK_MONOTONIC). */
+    void (*heard)(struct gw_guestnet_listener *listener, uint64_t at_ns);
+};
+
+/* On the destination, before the guest runs. False if there is no tap to listen to. NULL: nobody
+ * listens any more. */
+bool gw_guestnet_listen(struct gw_guestnet *net, struct gw_guestnet_listener *listener);
+
 /* NULL is fine. */
 void gw_guestnet_free(struct gw_guestnet *net);
 
-#define GW_GUESTNET_FRAMES_MAX (64u << 10)
+#define GW_GUESTNET_FRAMES_MAX (512u << 10) /* in base64 less than a message may have */
 
 #endif

@@ -26,6 +26,9 @@
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
 #define INCOMING_MAX       64 /* at once; a peer that sends more is broken or means harm */
 
+/* How long the source is kept waiting for a guest that may have nothing to say. */
+static const struct timeval listen_limit = {.tv_usec = 200000};
+
 struct incoming {
     struct gw_migration base;
     struct gw_vm_spec *spec; /* until the VM has it */
@@ -41,6 +44,9 @@ struct incoming {
     struct gw_owner_call owner_call;
     uint64_t claim_begun_ns;
     bool guest_runs; /* let it run at the end */
+    struct gw_guestnet_listener listener;
+    bool listens;           /* for the guest's first frame */
+    struct event *patience; /* FINISHED waits for that frame, so that the source hears of it */
 };
 
 static struct incoming *incoming_of(struct gw_migration *m)
@@ -112,6 +118,7 @@ static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_
     gw_vm_save(vm);
     vm->net = gw_guestnet_open(vm);
     gw_guestnet_hold(vm->net);
+    in->listens = in->guest_runs && gw_guestnet_listen(vm->net, &in->listener);
     gw_inspect_start(&in->inspect, vm, inspected);
 }
 
@@ -285,6 +292,51 @@ static void op_claim(struct incoming *in)
     gw_owners_swap(in->base.daemon->owners, in->base.vm->spec, &in->owner_call, &in->from, &to);
 }
 
+/* The guest's first frame */
+
+static void stop_waiting(struct incoming *in)
+{
+    in->listens = false;
+    if (event_pending(in->patience, EV_TIMEOUT, NULL))
+        gw_migration_post(&in->base,
+                          &(struct gw_event){.type = GW_EV_MESSAGE, .message = GW_MSG_FINISHED});
+    event_del(in->patience);
+}
+
+static void heard(struct gw_guestnet_listener *listener, uint64_t at_ns)
+{
+    struct incoming *in = gw_container_of(listener, struct incoming, listener);
+    json_t *body = json_pack("{s:s, s:I}", "id", in->base.id, "heard_ns", (json_int_t)at_ns);
+
+    in->base.record.blackout.heard_ns = at_ns;
+    if (in->base.conn)
+        gw_peer_send(in->base.conn, GW_WIRE_HEARD, body, NULL);
+    json_decref(body);
+    stop_waiting(in);
+}
+
+static void patience_ended(evutil_socket_t fd, short what, void *arg)
+{
+    struct incoming *in = arg;
+
+    (void)fd;
+    (void)what;
+    in->listens = false;
+    gw_migration_post(&in->base,
+                      &(struct gw_event){.type = GW_EV_MESSAGE, .message = GW_MSG_FINISHED});
+}
+
+/* FINISHED ends the connection: the source is to hear of the first frame before. */
+static bool hold(struct gw_migration *m, enum gw_message message)
+{
+    struct incoming *in = incoming_of(m);
+
+    if (message != GW_MSG_FINISHED || !in->listens)
+        return false;
+    event_add(in->patience, &listen_limit);
+    return true;
+}
+
 /* RESUME */
 
 /* Whatever waited on the source is for this guest too, also if it comes when the guest runs
@@ -386,6 +438,7 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         json_object_set_new(body, "commit_ns", json_integer((json_int_t)b->commit_ns));
         json_object_set_new(body, "runs_ns", json_integer((json_int_t)b->runs_ns));
         json_object_set_new(body, "swap_ns", json_integer((json_int_t)b->swap_ns));
+        json_object_set_new(body, "listens", json_boolean(in->listens));
     }
     return body;
 }
@@ -403,6 +456,12 @@ static int take_body(struct gw_migration *m, enum gw_message message, const json
     return 0;
 }
 
+static void phase_changed(struct gw_migration *m)
+{
+    if (gw_phase_is_end(m->machine.phase) && m->vm && m->vm->net)
+        gw_guestnet_listen(m->vm->net, NULL);
+}
+
 static void fini(struct gw_migration *m)
 {
     struct incoming *in = incoming_of(m);
@@ -411,6 +470,10 @@ static void fini(struct gw_migration *m)
     gw_qmp_batch_fini(&in->batch);
     gw_qmp_session_cancel_call(&in->op_call);
     gw_owner_call_cancel(&in->owner_call);
+    if (m->vm && m->vm->net)
+        gw_guestnet_listen(m->vm->net, NULL);
+    if (in->patience)
+        event_free(in->patience);
     gw_findings_fini(&in->findings);
     gw_vm_spec_free(in->spec);
     json_decref(in->facts);
@@ -421,6 +484,8 @@ static const struct gw_migration_ops incoming_ops = {
     .begin_op = begin_op,
     .body_of = body_of,
     .take_body = take_body,
+    .hold = hold,
+    .phase_changed = phase_changed,
     .other_message = other_message,
     .fini = fini,
 };
@@ -570,6 +635,8 @@ void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, cons
     if (!in)
         abort();
     m = &in->base;
+    in->listener.heard = heard;
+    in->patience = evtimer_new(daemon->base, patience_ended, in);
     if (gw_migration_init(m, daemon, GW_DESTINATION, &incoming_ops, id, &error) < 0 ||
         take_prepare(in, gw_peer_conn_name(conn), body, &error) < 0) {
         gw_error_hint(&error, "run the same release of Godwit on both nodes");

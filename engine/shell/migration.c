@@ -64,38 +64,67 @@ static void send_message(struct gw_migration *m, enum gw_message message)
     json_decref(body);
 }
 
-static void log_phase(struct gw_migration *m, enum gw_phase from)
+static void log_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
 {
     const struct gw_machine *machine = &m->machine;
 
-    gw_migration_log(m, GW_LOG_INFO, "%s -> %s: %s", gw_phase_name(from),
-                     gw_phase_name(machine->phase), gw_phase_comment(machine->phase));
-    if (machine->error.code != GW_OK &&
-        (machine->phase == GW_FAILING || gw_phase_is_end(machine->phase)))
+    gw_migration_log(m, GW_LOG_INFO, "%s -> %s: %s", gw_phase_name(from), gw_phase_name(to),
+                     gw_phase_comment(to));
+    if (machine->error.code != GW_OK && (to == GW_FAILING || gw_phase_is_end(to)))
         gw_migration_log(m, machine->cancelled ? GW_LOG_INFO : GW_LOG_ERROR, "%s (%s)%s%s",
                          machine->error.msg, gw_code_name(machine->error.code),
                          machine->error.hint[0] ? "; " : "", machine->error.hint);
 }
 
-static void change_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
+/*
+ * A phase is journaled before what follows from it leaves the node: a restarted daemon must not
+ * know less than the other one. Those that the machine names come with the reports: the guest is
+ * paused then.
+ */
+static void change_phase(struct gw_migration *m, enum gw_phase to)
 {
     gw_record_phase(&m->record, to, m->machine.now_ns);
-    if (m->ops->phase_changed)
-        m->ops->phase_changed(m);
-    if (m->only_check)
-        return;
-    gw_daemon_journal_phase(m->daemon, m);
-    log_phase(m, from);
-    gw_daemon_tell_migration(m->daemon, m);
+    if (!m->only_check && !gw_machine_journals_late(&m->machine, to))
+        gw_daemon_journal_phase(m->daemon, m);
 }
 
 /*
- * A phase is journaled before what follows from it leaves the node: a restarted daemon must not
- * know less than the other one. Those that the machine names come last: the guest is paused then.
+ * What people read of a phase, and what can wait for it otherwise. A message leaves when the loop
+ * comes round, so all this has its turn after that: a guest may be waiting for the message.
  */
-static bool can_wait(const struct gw_migration *m, const struct gw_intent *intent)
+static void report_phases(struct gw_migration *m)
 {
-    return intent->type == GW_DO_PHASE && gw_machine_journals_late(&m->machine, intent->phase.to);
+    for (unsigned i = 0; i < m->n_unreported; i++) {
+        if (m->ops->phase_changed)
+            m->ops->phase_changed(m);
+        if (m->only_check)
+            continue;
+        if (gw_machine_journals_late(&m->machine, m->unreported[i].to) &&
+            m->machine.phase == m->unreported[i].to) /* else a later one stands there already */
+            gw_daemon_journal_phase(m->daemon, m);
+        log_phase(m, m->unreported[i].from, m->unreported[i].to);
+        gw_daemon_tell_migration(m->daemon, m);
+    }
+    m->n_unreported = 0;
+}
+
+static void reports_are_due(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    report_phases(arg);
+}
+
+static void report_later(struct gw_migration *m, enum gw_phase from, enum gw_phase to)
+{
+    /* a timer runs after the sockets of its round, unlike event_active() */
+    static const struct timeval next_round;
+
+    if (m->n_unreported == GW_PHASE_MAX)
+        report_phases(m);
+    m->unreported[m->n_unreported].from = from;
+    m->unreported[m->n_unreported++].to = to;
+    event_add(m->reports, &next_round);
 }
 
 static void stop_before(struct gw_migration *m, const struct gw_intent *intent)
@@ -118,18 +147,17 @@ static void perform_one(struct gw_migration *m, const struct gw_intent *intent)
     case GW_DO_OP: m->ops->begin_op(m, intent->op); break;
     case GW_DO_SEND: send_message(m, intent->message); break;
     case GW_DO_DISCONNECT: disconnect(m); break;
-    case GW_DO_PHASE: change_phase(m, intent->phase.from, intent->phase.to); break;
+    case GW_DO_PHASE: change_phase(m, intent->phase.to); break;
     }
 }
 
 static void perform(struct gw_migration *m, const struct gw_update *u)
 {
     for (unsigned i = 0; i < u->n_intents; i++)
-        if (!can_wait(m, &u->intents[i]))
-            perform_one(m, &u->intents[i]);
+        perform_one(m, &u->intents[i]);
     for (unsigned i = 0; i < u->n_intents; i++)
-        if (can_wait(m, &u->intents[i]))
-            perform_one(m, &u->intents[i]);
+        if (u->intents[i].type == GW_DO_PHASE)
+            report_later(m, u->intents[i].phase.from, u->intents[i].phase.to);
 }
 
 static void set_deadline(struct gw_migration *m)
@@ -153,6 +181,7 @@ static void end(struct gw_migration *m)
     struct gw_daemon *daemon = m->daemon;
 
     m->ended = true;
+    report_phases(m);
     gw_migration_set_vm(m, NULL);
     if (!m->only_check)
         gw_daemon_journal_end(m->daemon, m);
@@ -246,7 +275,8 @@ void gw_migration_message(struct gw_migration *m, unsigned type, const json_t *b
         ev = (struct gw_event){.type = GW_EV_PEER_LOST, .error = &error};
         disconnect(m);
     }
-    gw_migration_post(m, &ev);
+    if (!m->ops->hold || !m->ops->hold(m, ev.message))
+        gw_migration_post(m, &ev);
 }
 
 static void conn_message(struct gw_peer_handler *handler, struct gw_peer_conn *conn, unsigned type,
@@ -373,7 +403,8 @@ int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_
         snprintf(m->id, sizeof m->id, "m-%08x", random);
     m->mailbox = event_new(daemon->base, -1, 0, open_mailbox, m);
     m->deadline = evtimer_new(daemon->base, deadline_came, m);
-    if (!m->mailbox || !m->deadline)
+    m->reports = evtimer_new(daemon->base, reports_are_due, m);
+    if (!m->mailbox || !m->deadline || !m->reports)
         return gw_error_set(error, GW_E_SYSTEM, "out of memory for a migration");
     return 0;
 }
@@ -434,6 +465,8 @@ void gw_migration_free(struct gw_migration *m)
         event_free(m->mailbox);
     if (m->deadline)
         event_free(m->deadline);
+    if (m->reports)
+        event_free(m->reports);
     gw_record_fini(&m->record);
     free(m);
 }

@@ -35,11 +35,13 @@ struct gw_migration_ops {
     /* Takes what travels in it; body is borrowed and untrusted. 0, or -1 with *error: malformed. */
     int (*take_body)(struct gw_migration *m, enum gw_message message, const json_t *body,
                      struct gw_error *error);
+    /* True: this one is to wait, the role posts it when its time has come. May be NULL. */
+    bool (*hold)(struct gw_migration *m, enum gw_message message);
     /* A message that is none of the machine's. May be NULL; body is borrowed and untrusted. */
     void (*other_message)(struct gw_migration *m, unsigned type, const json_t *body);
     /* QEMU emitted this event; besides what the machine is told. May be NULL. */
     void (*qemu_event)(struct gw_migration *m, const char *name, uint64_t at_ns);
-    /* The phase has changed. May be NULL. */
+    /* The phase has changed, and what follows from that was begun and sent. May be NULL. */
     void (*phase_changed)(struct gw_migration *m);
     /* Free what the role holds. */
     void (*fini)(struct gw_migration *m);
@@ -72,7 +74,11 @@ struct gw_migration {
     struct gw_peer_conn *conn; /* NULL: not connected */
     struct gw_peer_handler conn_handler;
 
-    struct event *mailbox, *deadline;
+    struct event *mailbox, *deadline, *reports;
+    struct {
+        enum gw_phase from, to;
+    } unreported[GW_PHASE_MAX]; /* no phase is entered twice */
+    unsigned n_unreported;
     STAILQ_HEAD(, gw_posted) posted;
     struct gw_migration_watcher *watcher; /* may be NULL */
     bool ended;

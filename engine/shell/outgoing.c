@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/converge.h"
 #include "host/facts.h"
 #include "host/findings.h"
 #include "shell/daemon.h"
@@ -25,6 +26,7 @@
 #define SETTLE_LIMIT_NS    (10 * GW_NS_PER_S)
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
+static const struct timeval listen_limit = {.tv_usec = 150000};
 
 struct outgoing {
     struct gw_migration base;
@@ -38,8 +40,9 @@ struct outgoing {
     struct gw_qmp_batch batch;  /* ARM, DISARM, STOP_COPY */
     struct gw_qmp_call op_call; /* START, SWITCH, RESUME, STOP_COPY */
     enum gw_op op;              /* what op_call is for */
-    struct gw_qmp_call progress_call, yank_call;
-    uint64_t stop_ns; /* STOP_COPY began */
+    struct gw_qmp_call progress_call, yank_call, limit_call;
+    struct gw_converge converge; /* how long QEMU may pause the guest */
+    uint64_t stop_ns;            /* STOP_COPY began */
     bool yanked;
     struct event *progress_timer;
     struct event *settle_timer; /* STOP_COPY waits for QEMU to settle */
@@ -47,6 +50,8 @@ struct outgoing {
     struct gw_hold hold;             /* INSPECT */
     struct gw_owner_call owner_call; /* RECLAIM */
     bool final_figures;              /* the figures being asked for are the last ones */
+    bool listens;             /* the destination will say when the guest has sent its first frame */
+    struct event *hear_timer; /* DESTROY waits for that */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -147,6 +152,56 @@ static void set_both(struct outgoing *o, enum gw_op op, json_t *capabilities, js
     gw_qmp_batch_end(&o->batch);
 }
 
+/* The pause that QEMU may plan with: see host/converge.h. */
+
+static void decide_limit(struct outgoing *o, uint32_t limit_ms, uint32_t instead_ms,
+                         const char *because)
+{
+    char chosen[32], instead[32];
+    json_t *decisions = json_array();
+
+    snprintf(chosen, sizeof chosen, "%u ms", limit_ms);
+    snprintf(instead, sizeof instead, "%u ms", instead_ms);
+    json_array_append_new(
+        decisions,
+        gw_decision_new("downtime-limit",
+                        json_pack("{s:i, s:I}", "policy_blackout_ms", (int)o->converge.policy_ms,
+                                  "remaining_bytes", (json_int_t)o->converge.remaining_bytes),
+                        chosen, limit_ms == instead_ms ? NULL : instead, because));
+    gw_record_decisions(&o->base.record, decisions, o->base.machine.phase, gw_clock_ns());
+    json_decref(decisions);
+}
+
+static void begin_low(struct outgoing *o, json_t *parameters)
+{
+    uint32_t policy_ms = o->base.wishes.blackout_ms;
+    uint32_t first_ms = gw_converge_begin(&o->converge, policy_ms);
+
+    json_object_set_new(parameters, "downtime-limit", json_integer(first_ms));
+    decide_limit(o, first_ms, policy_ms, "rounds while the guest runs cost less than its pause");
+}
+
+static void limit_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, limit_call);
+
+    (void)reply;
+    if (error)
+        gw_migration_log(&o->base, GW_LOG_WARNING, "QEMU does not take the policy's blackout: %s",
+                         error->msg);
+}
+
+static void settle_for_the_policy(struct outgoing *o)
+{
+    if (!o->base.vm || gw_qmp_call_is_pending(&o->limit_call))
+        return;
+    decide_limit(o, o->converge.policy_ms, o->converge.first_ms, "the rounds do not shrink");
+    o->limit_call.done = limit_answered;
+    gw_qmp_link_execute(o->base.vm->qmp, &o->limit_call, "migrate-set-parameters",
+                        json_pack("{s:i}", "downtime-limit", (int)o->converge.policy_ms),
+                        COMMAND_TIMEOUT_NS);
+}
+
 static void op_arm(struct outgoing *o)
 {
     struct gw_vm *vm = o->base.vm;
@@ -167,6 +222,7 @@ static void op_arm(struct outgoing *o)
     gw_guestnet_free(vm->net);
     vm->net = gw_guestnet_open(vm);
     gw_record_decisions(&m->record, terms.decisions, m->machine.phase, gw_clock_ns());
+    begin_low(o, terms.parameters);
     m->record.codec = terms.zstd ? "zstd" : "none";
     set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));
     gw_native_terms_fini(&terms);
@@ -427,6 +483,9 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     p->round = (uint32_t)json_u64(ram, "dirty-sync-count");
     p->expected_blackout_ns = json_u64(reply, "expected-downtime") * 1000000;
     gw_record_progress(&o->base.record, p, gw_clock_ns());
+    if (o->base.machine.phase == GW_PRECOPY &&
+        gw_converge_round(&o->converge, p->round, p->remaining_bytes))
+        settle_for_the_policy(o);
     gw_migration_post(&o->base, &ev);
 }
 
@@ -474,12 +533,37 @@ static void ended(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_err
     done(gw_container_of(call, struct outgoing, end_call), GW_OP_DESTROY, error);
 }
 
-static void op_destroy(struct outgoing *o)
+/*
+ * A guest that has just come to life is not disturbed: giving back the memory of its old QEMU takes
+ * tens of milliseconds of a processor. And the record shall have the moment of its first frame.
+ */
+static void destroy_now(struct outgoing *o)
 {
+    o->listens = false;
+    event_del(o->hear_timer);
+    send_frames(o);
     gw_qmp_session_cancel_call(&o->progress_call);
     o->final_figures = true;
     o->end_call.done = ended;
-    ask_for_figures(o);
+    if (o->base.vm)
+        ask_for_figures(o);
+    else
+        done(o, GW_OP_DESTROY, NULL);
+}
+
+static void hear_timer_came(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    destroy_now(arg);
+}
+
+static void op_destroy(struct outgoing *o)
+{
+    if (o->listens && o->base.conn)
+        event_add(o->hear_timer, &listen_limit);
+    else
+        destroy_now(o);
 }
 
 static void begin_op(struct gw_migration *m, enum gw_op op)
@@ -568,6 +652,21 @@ static void take_running(struct outgoing *o, const json_t *body)
     b->runs_ns = moment(body, "runs_ns", offset_ns);
     b->swap_ns = moment(body, "swap_ns", 0);
     b->uncertain_ns = (uint64_t)uncertainty_ns;
+    o->listens = !b->heard_ns && json_is_true(json_object_get(body, "listens"));
+}
+
+static void other_message(struct gw_migration *m, unsigned type, const json_t *body)
+{
+    struct outgoing *o = outgoing_of(m);
+    int64_t offset_ns, uncertainty_ns;
+
+    if (type != GW_WIRE_HEARD || !m->conn ||
+        gw_peer_offset(m->conn, &offset_ns, &uncertainty_ns, NULL) < 0)
+        return;
+    m->record.blackout.heard_ns = moment(body, "heard_ns", offset_ns);
+    o->listens = false;
+    if (event_pending(o->hear_timer, EV_TIMEOUT, NULL))
+        destroy_now(o);
 }
 
 /* Checked and cleaned by reading them, and never more than one list. */
@@ -642,11 +741,14 @@ static void fini(struct gw_migration *m)
     gw_qmp_session_cancel_call(&o->op_call);
     gw_qmp_session_cancel_call(&o->progress_call);
     gw_qmp_session_cancel_call(&o->yank_call);
+    gw_qmp_session_cancel_call(&o->limit_call);
     gw_peer_free(o->connecting);
     if (o->progress_timer)
         event_free(o->progress_timer);
     if (o->settle_timer)
         event_free(o->settle_timer);
+    if (o->hear_timer)
+        event_free(o->hear_timer);
     json_decref(o->facts);
     json_decref(o->spec);
     json_decref(o->peer_facts);
@@ -656,6 +758,7 @@ static const struct gw_migration_ops outgoing_ops = {
     .begin_op = begin_op,
     .body_of = body_of,
     .take_body = take_body,
+    .other_message = other_message,
     .qemu_event = qemu_event,
     .phase_changed = phase_changed,
     .fini = fini,
@@ -676,6 +779,7 @@ static struct outgoing *outgoing_new(struct gw_daemon *daemon, const char *id,
     }
     o->progress_timer = event_new(daemon->base, -1, EV_PERSIST, progress_timer_came, o);
     o->settle_timer = evtimer_new(daemon->base, settle_timer_came, o);
+    o->hear_timer = evtimer_new(daemon->base, hear_timer_came, o);
     return o;
 }
 

@@ -92,18 +92,30 @@ void gw_record_decisions(struct gw_record *r, const json_t *decisions, enum gw_p
 }
 
 /*
- * QEMU's own route does not tell the last pages from the device state: both go over between
- * `device` and `completed`, so device_ms holds both and last_pages_ms is null.
+ * QEMU says when it begins the last part and when the destination has all of it, and nothing in
+ * between: the last pages, the saving, the transfer and the loading of the device state are one
+ * piece, device_ms. The parts from stop_ms to resume_ms add up to the blackout.
  */
 static json_t *breakdown(const struct gw_blackout *b)
 {
-    return json_pack("{s:o, s:n, s:o, s:o, s:o, s:o, s:o}", "stop_ms",
-                     json_ms(b->paused_ns, b->switch_ns), "last_pages_ms", "device_ms",
-                     json_ms(b->switch_ns, b->sent_ns), "load_ms",
-                     json_ms(b->sent_ns, b->loaded_ns), "commit_ms",
-                     json_ms(b->loaded_ns > b->sent_ns ? b->loaded_ns : b->sent_ns, b->commit_ns),
-                     "resume_ms", json_ms(b->commit_ns, b->runs_ns), "swap_ms",
-                     b->swap_ns ? json_real((double)b->swap_ns / (double)MS_NS) : json_null());
+    /* the two nodes' clocks may differ by more than it took the source to hear of it */
+    uint64_t loaded_ns = b->sent_ns && b->loaded_ns > b->sent_ns ? b->sent_ns : b->loaded_ns;
+    json_t *json = json_object();
+
+    json_object_set_new(json, "stop_ms", json_ms(b->paused_ns, b->switch_ns));
+    json_object_set_new(json, "last_pages_ms", json_null());
+    json_object_set_new(json, "device_ms",
+                        json_ms(b->switch_ns, loaded_ns ? loaded_ns : b->sent_ns));
+    json_object_set_new(json, "transfer_ms", json_null());
+    json_object_set_new(json, "load_ms", json_null());
+    json_object_set_new(json, "confirm_ms", json_ms(loaded_ns, b->sent_ns));
+    json_object_set_new(json, "commit_ms",
+                        json_ms(b->sent_ns ? b->sent_ns : loaded_ns, b->commit_ns));
+    json_object_set_new(json, "resume_ms", json_ms(b->commit_ns, b->runs_ns));
+    json_object_set_new(json, "first_packet_ms", json_ms(b->runs_ns, b->heard_ns));
+    json_object_set_new(json, "swap_ms",
+                        b->swap_ns ? json_real((double)b->swap_ns / (double)MS_NS) : json_null());
+    return json;
 }
 
 static json_t *progress(const struct gw_record *r, const struct gw_machine *m, uint64_t now_ns)

@@ -15,11 +15,12 @@
 struct gw_blackout {
     uint64_t paused_ns;    /* the guest's last instruction on the source */
     uint64_t switch_ns;    /* the source QEMU was told to go on */
-    uint64_t sent_ns;      /* the source QEMU had sent everything */
     uint64_t loaded_ns;    /* the destination QEMU had loaded everything */
+    uint64_t sent_ns;      /* the source QEMU knew that */
     uint64_t commit_ns;    /* the destination had COMMIT and told QEMU to let the guest run */
     uint64_t runs_ns;      /* the guest's first instruction on the destination */
     uint64_t swap_ns;      /* not a moment: how long the swap of the owner record took */
+    uint64_t heard_ns;     /* its first frame came out of a tap there; 0 too: it said nothing */
     uint64_t uncertain_ns; /* how far the moments of the other node may be off */
 };
 

@@ -18,6 +18,7 @@
 #include "boot.h"
 #include "query.h"
 #include "say.h"
+#include "tcpsink.h"
 
 #define MIB  (1ull << 20)
 #define DISK "/dev/vda"
@@ -30,6 +31,7 @@ static struct gw_scanner scanner;
 static struct gw_ticker ticker;
 static struct gw_disk disk;
 static struct gw_query query;
+static struct gw_tcpsink tcpsink;
 
 static void read_settings(void)
 {
@@ -91,8 +93,21 @@ static int open_port(uint16_t port)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
+    /* What comes in one burst after a pause must not be lost here. */
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){4 << 20}, sizeof(int));
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)))
         gw_fatal("UDP port %u: %s", port, strerror(errno));
+    return fd;
+}
+
+static int listen_port(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 1))
+        gw_fatal("TCP port %u: %s", port, strerror(errno));
     return fd;
 }
 
@@ -137,6 +152,8 @@ static void start_threads(void)
         scanner.fd = open_port(settings.query_port);
         ticker.fd = open_port(0);
         ticker.to = settings.udp;
+        tcpsink.fd = listen_port(settings.rx_port);
+        start_thread(gw_tcpsink_run, &tcpsink, 10);
     }
     if (settings.disk_bytes) {
         disk.reply_fd = scanner.fd;

@@ -245,6 +245,30 @@ static void serve_query(struct gw_query *query)
         reply(query, &request, "{\"error\":\"no such request\"}\n");
 }
 
+/* Of the last GW_RX_WINDOW numbers it is known which came. */
+
+static bool is_seen(const struct gw_rx *rx, uint64_t number)
+{
+    return rx->seen[number % GW_RX_WINDOW / 64] >> number % 64 & 1;
+}
+
+static void set_seen(struct gw_rx *rx, uint64_t number, bool seen)
+{
+    uint64_t *word = &rx->seen[number % GW_RX_WINDOW / 64];
+
+    *word = (*word & ~(1ull << number % 64)) | (uint64_t)seen << number % 64;
+}
+
+static void note_seen(struct gw_rx *rx, uint64_t number)
+{
+    uint64_t from = number - rx->next < GW_RX_WINDOW ? rx->next : number - GW_RX_WINDOW + 1;
+
+    for (uint64_t skipped = from; skipped < number; skipped++)
+        set_seen(rx, skipped, false);
+    set_seen(rx, number, true);
+    rx->next = number + 1;
+}
+
 static void count_packet(struct gw_rx *rx, uint64_t number, const struct sockaddr_in *from)
 {
     uint64_t now_ns = gw_now_ns();
@@ -259,12 +283,14 @@ static void count_packet(struct gw_rx *rx, uint64_t number, const struct sockadd
     rx->last_ns = now_ns;
     if (number >= rx->next) {
         rx->n_missing += number - rx->next;
-        rx->next = number + 1;
+        note_seen(rx, number);
         return;
     }
     rx->n_late++;
-    /* Late ones were counted as missing; twice the same cannot be told apart from that. */
-    rx->n_missing -= rx->n_missing > 0;
+    /* It was counted as missing, unless it comes for the second time. */
+    if (rx->next - number <= GW_RX_WINDOW && !is_seen(rx, number))
+        rx->n_missing -= rx->n_missing > 0;
+    set_seen(rx, number, true);
 }
 
 static void serve_rx(struct gw_query *query)

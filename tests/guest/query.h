@@ -12,6 +12,8 @@
 
 /* Numbered packets (as the ticker sends them) that came in, since the last flow began:
  * another sender, or number 0. */
+#define GW_RX_WINDOW 4096u /* numbers: what comes twice within it is told from what comes late */
+
 struct gw_rx {
     struct sockaddr_in from;
     uint64_t n_packets;
@@ -20,6 +22,7 @@ struct gw_rx {
     uint64_t next;      /* highest number + 1 */
     uint64_t last_ns;
     uint64_t max_gap_ns; /* between two arrivals */
+    uint64_t seen[GW_RX_WINDOW / 64];
 };
 
 struct gw_query {

@@ -33,6 +33,7 @@ GUEST_DIR = os.environ.get('GODWIT_GUEST', f'{BUILD}/tests/guest')
 GUEST_ADDRESS = '10.77.0.100'
 GUEST_MAC = '52:54:00:77:00:64'
 GUEST_ASK_PORT = 7501
+GUEST_RX_PORT = 7502
 SINK_ADDRESS = '10.77.0.3'
 SINK_PORT = 7500
 LAB_TIMEOUT_S = 120  # with Ceph on three nodes it takes half a minute
@@ -295,6 +296,18 @@ class Ping(Stream):
 class UdpSink(Stream):
     def __init__(self, node, port=SINK_PORT):
         super().__init__(node, 'sink', node.address, port)
+
+
+class UdpFeed(Stream):
+    """Packets towards the guest; Guest.status() says what came."""
+
+    def __init__(self, node, address=GUEST_ADDRESS, port=GUEST_RX_PORT):
+        super().__init__(node, 'feed', address, port)
+
+
+class TcpStream(Stream):
+    def __init__(self, node, address=GUEST_ADDRESS, port=GUEST_RX_PORT):
+        super().__init__(node, 'tcp', address, port)
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -4,6 +4,8 @@
 
     stream.py ping ADDRESS INTERVAL_MS     sends ICMP echo requests and takes the answers
     stream.py sink ADDRESS PORT            takes the test guest's numbered UDP packets
+    stream.py feed ADDRESS PORT            sends it such packets, one each millisecond
+    stream.py tcp ADDRESS PORT             sends it a TCP stream of 3 MB/s
 
 Runs on a node until its standard input closes. It prints `first` at the first packet,
 and for each line that it reads one line of JSON: what happened since the last such
@@ -174,6 +176,92 @@ class Sink:
         return result
 
 
+class Feed:
+    """Numbered UDP packets to the test guest, which counts them itself."""
+    interval_s = 0.001
+
+    def __init__(self, address, port):
+        self.socket = watch_socket(socket.SOCK_DGRAM)
+        self.socket.connect((address, int(port)))
+        self.next_send = time.monotonic()
+        self.number = 0
+        self.gaps = Gaps()
+
+    def timeout_s(self):
+        return max(self.next_send - time.monotonic(), 0)
+
+    def tick(self):
+        while time.monotonic() >= self.next_send:
+            self.next_send += self.interval_s
+            try:
+                self.socket.send(struct.pack('>QQ', self.number, time.monotonic_ns()))
+                self.number += 1
+            except OSError:
+                pass  # "no buffer space": it has no number then
+        self.gaps.arrived(time.time_ns())
+
+    def receive(self):
+        pass
+
+    def settled(self, asked):
+        return True
+
+    def mark(self):
+        return self.number
+
+    def report(self, asked):
+        return {'sent': asked}
+
+
+class Tcp:
+    """A TCP stream at a steady pace, and what its sender's kernel had to do for it."""
+    interval_s = 0.01
+    chunk = bytes(30000)
+
+    def __init__(self, address, port):
+        self.socket = socket.create_connection((address, int(port)), 30)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.next_send = time.monotonic()
+        self.before = self.counters()
+        self.gaps = Gaps()
+
+    def timeout_s(self):
+        return max(self.next_send - time.monotonic(), 0)
+
+    def tick(self):
+        if time.monotonic() < self.next_send:
+            return
+        self.next_send = time.monotonic() + self.interval_s
+        try:
+            self.socket.send(self.chunk)
+            self.gaps.arrived(time.time_ns())
+        except BlockingIOError:
+            pass
+
+    def receive(self):
+        pass
+
+    def settled(self, asked):
+        return False  # a timeout may still come: wait
+
+    def mark(self):
+        return 0
+
+    def counters(self):
+        """tcpi_total_retrans of this connection, and TCPTimeouts of this network namespace."""
+        info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        with open('/proc/net/netstat', encoding='ascii') as source:
+            lines = [line.split() for line in source if line.startswith('TcpExt:')]
+        timeouts = dict(zip(*lines))['TCPTimeouts']
+        return struct.unpack_from('I', info, 100)[0], int(timeouts)
+
+    def report(self, asked):
+        before, self.before = self.before, self.counters()
+        return {'retransmits': self.before[0] - before[0], 'timeouts': self.before[1] - before[1],
+                'longest_gap_ms': self.gaps.take_ms()}
+
+
 def emit(text):
     print(text, flush=True)
 
@@ -203,4 +291,4 @@ def serve(stream):
 
 
 if __name__ == '__main__':
-    serve({'ping': Ping, 'sink': Sink}[sys.argv[1]](sys.argv[2], sys.argv[3]))
+    serve({'ping': Ping, 'sink': Sink, 'feed': Feed, 'tcp': Tcp}[sys.argv[1]](sys.argv[2], sys.argv[3]))

@@ -115,8 +115,9 @@ static void at_first_much_is_null(void **state)
         {"progress", JSON_OBJECT},
     };
     static const struct member breakdown[] = {
-        {"stop_ms", JSON_NULL}, {"last_pages_ms", JSON_NULL}, {"device_ms", JSON_NULL},
-        {"load_ms", JSON_NULL}, {"commit_ms", JSON_NULL},     {"resume_ms", JSON_NULL},
+        {"stop_ms", JSON_NULL},   {"last_pages_ms", JSON_NULL}, {"device_ms", JSON_NULL},
+        {"load_ms", JSON_NULL},   {"transfer_ms", JSON_NULL},   {"confirm_ms", JSON_NULL},
+        {"commit_ms", JSON_NULL}, {"resume_ms", JSON_NULL},     {"first_packet_ms", JSON_NULL},
         {"swap_ms", JSON_NULL},
     };
     static const struct member progress[] = {
@@ -279,13 +280,13 @@ static void blackout_is_from_pause_to_run(void **state)
 {
     static const struct {
         struct moments m;
-        double blackout, stop, device, load, commit, resume;
+        double blackout, stop, device, confirm, commit, resume;
     } cases[] = {
         /* everything known */
-        {{100, 103, 120, 125, 127, 131}, 31, 3, 17, 5, 2, 4},
-        /* the clock offset puts "loaded" before "sent": no negative time, and nothing counts twice
+        {{100, 103, 120, 118, 127, 131}, 31, 3, 15, 2, 7, 4},
+        /* the clock offset puts "loaded" after "sent": no negative time, and nothing counts twice
          */
-        {{100, 103, 120, 118, 127, 131}, 31, 3, 17, 0, 7, 4},
+        {{100, 103, 120, 125, 127, 131}, 31, 3, 17, 0, 7, 4},
         /* paused, and then it went wrong */
         {{100, 103, 0, 0, 0, 0}, NAN, 3, NAN, NAN, NAN, NAN},
         /* the destination alone */
@@ -309,6 +310,7 @@ static void blackout_is_from_pause_to_run(void **state)
                                                  .commit_ns = moment_ns(m->commit),
                                                  .runs_ns = moment_ns(m->runs),
                                                  .swap_ns = 2 * MS,
+                                                 .heard_ns = m->runs ? moment_ns(m->runs + 9) : 0,
                                                  .uncertain_ns = MS / 4};
         json = show(&b, START);
         check_ms(at(json, "blackout_ms", NULL), cases[i].blackout);
@@ -316,12 +318,15 @@ static void blackout_is_from_pause_to_run(void **state)
         check_ms(at(json, "breakdown", "stop_ms"), cases[i].stop);
         check_ms(at(json, "breakdown", "last_pages_ms"), NAN);
         check_ms(at(json, "breakdown", "device_ms"), cases[i].device);
-        check_ms(at(json, "breakdown", "load_ms"), cases[i].load);
+        check_ms(at(json, "breakdown", "load_ms"), NAN);
+        check_ms(at(json, "breakdown", "transfer_ms"), NAN);
+        check_ms(at(json, "breakdown", "confirm_ms"), cases[i].confirm);
+        check_ms(at(json, "breakdown", "first_packet_ms"), m->runs ? 9 : NAN);
         check_ms(at(json, "breakdown", "commit_ms"), cases[i].commit);
         check_ms(at(json, "breakdown", "resume_ms"), cases[i].resume);
         check_ms(at(json, "breakdown", "swap_ms"), 2);
         if (!isnan(cases[i].blackout)) /* the parts are the whole */
-            assert_true(fabs(cases[i].stop + cases[i].device + cases[i].load + cases[i].commit +
+            assert_true(fabs(cases[i].stop + cases[i].device + cases[i].confirm + cases[i].commit +
                              cases[i].resume - cases[i].blackout) < 1e-6);
         fini(&b);
     }
