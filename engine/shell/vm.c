@@ -20,6 +20,8 @@
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
 
 static const struct timeval quit_patience = {.tv_sec = 5};
+/* A QEMU that closes QMP is mostly about to end by itself, with words that say why. */
+static const struct timeval end_patience = {.tv_sec = 2};
 
 /* A launch that waits for the verdict on KVM. */
 struct launch {
@@ -192,7 +194,8 @@ static void say_how_it_ended(struct gw_vm *vm, const struct gw_process_exit *ex)
     gw_process_exit_text(ex, how, sizeof how);
     if (vm->log_path)
         gw_process_log_tail(vm->log_path, vm->process.log_offset, words, sizeof words);
-    if (vm->end_error.code != GW_OK) { /* it was killed for a reason that says more */
+    if (vm->end_error.code != GW_OK && ex->signaled &&
+        ex->value == SIGKILL) { /* it was killed for a reason that says more */
         gw_error_prefix(&vm->end_error, "QEMU of %s had to be killed", vm->spec->name);
     } else {
         gw_error_set(&vm->end_error, GW_E_QEMU_GONE, "QEMU of %s %s%s%s", vm->spec->name, how,
@@ -229,7 +232,7 @@ static void kill_now(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    gw_log(&vm->daemon->log, GW_LOG_WARNING, vm->spec->name, "QEMU does not quit: killing it");
+    gw_log(&vm->daemon->log, GW_LOG_WARNING, vm->spec->name, "QEMU does not end: killing it");
     gw_process_signal(&vm->process, SIGKILL);
 }
 
@@ -328,7 +331,7 @@ static void cannot_talk(struct gw_vm *vm, const struct gw_error *error)
     if (vm->launching || vm->incoming || vm->was_incoming) {
         vm->watcher = watcher; /* hears of the end */
         vm->end_error = *error;
-        gw_process_signal(&vm->process, SIGKILL);
+        event_add(vm->kill_timer, &end_patience);
         return;
     }
     if (vm->launch_call) {

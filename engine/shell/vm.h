@@ -68,7 +68,7 @@ struct gw_vm {
     struct gw_process process;
     struct event *exit_event; /* the pidfd */
     struct event *qmp_timer;  /* opens QMP again, some time after it was lost */
-    struct event *kill_timer; /* QEMU was asked to quit; when it fires, it is killed */
+    struct event *kill_timer; /* QEMU should end by itself; when it fires, it is killed */
     struct gw_qmp_handler qmp_handler;
     struct gw_qmp_link *qmp;
     struct gw_qmp_call status_call, quit_call;
