@@ -303,6 +303,11 @@ enum gw_arrival gw_arrival_judge(enum gw_phase phase, enum gw_arrival_qemu qemu,
     if (qemu == GW_ARRIVAL_QEMU_RAN)
         return GW_ARRIVAL_KEEP;
     switch (phase) {
+    case GW_PREPARING:
+    case GW_PRECOPY: /* a power cut takes QEMU along, and the journal's last moments */
+        if (record == GW_ARRIVAL_NO_RECORD || qemu != GW_ARRIVAL_QEMU_GONE)
+            return GW_ARRIVAL_DESTROY;
+        return judge_record(qemu, record);
     case GW_SWITCHOVER: /* COMMIT may have come, see gw_machine_journals_late() */
         return record == GW_ARRIVAL_NO_RECORD ? GW_ARRIVAL_DESTROY : judge_record(qemu, record);
     case GW_COMMITTING:
