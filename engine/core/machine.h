@@ -197,6 +197,7 @@ struct gw_machine {
     bool armed;       /* source: capabilities are set */
     bool copying;     /* source: QEMU's migration was started and not known to be settled */
     bool paused;      /* source: this migration paused the guest */
+    bool stuck;       /* source: … and it cannot be resumed */
     bool told;        /* destination: the source knows of the failure */
     bool has_qemu;    /* this node has a QEMU of this migration that is alive */
     bool loaded;      /* destination: QEMU has loaded everything */

@@ -232,6 +232,9 @@ static void reclaim_done(struct gw_machine *m, const struct gw_event *ev, struct
         come_back(m, u);
     } else if (m->peer_failed && !m->by_word) {
         reclaim(m, u);
+    } else if (m->by_word &&
+               m->ops) { /* nothing may be under way at the end: again, when it is done */
+        m->reclaim_at_ns = m->now_ns + m->limits.retry_ns;
     } else if (m->by_word) {
         keep_error(m, ev->error);
         strand(m, "the destination gave the guest back, but the owner record is another node's",
@@ -378,8 +381,13 @@ static void undo(struct gw_machine *m, struct gw_update *u)
         begin_op(m, GW_OP_RESUME, u);
     } else if (m->armed) {
         begin_op(m, GW_OP_DISARM, u);
-    } else if (m->ops || (m->engaged && m->connected && !m->peer_undone)) {
-        return; /* CONNECT; ABORTED, PEER_LOST or the deadline */
+    } else if (m->ops) {
+        return; /* CONNECT */
+    } else if (m->stuck && m->has_qemu) {
+        strand(m, "the guest is paused on the source and cannot be resumed",
+               "see `godwit log`, and try `godwit vm resume`", u);
+    } else if (m->engaged && m->connected && !m->peer_undone) {
+        return; /* ABORTED, PEER_LOST or the deadline */
     } else if (!m->has_qemu) {
         strand(m, "the guest's QEMU on the source ended, or does not answer any more",
                "see `godwit vm list`: if it has ended, start the guest again", u);
@@ -410,9 +418,8 @@ static int failing_event(struct gw_machine *m, const struct gw_event *ev, struct
             m->paused = false;
             if (ev->error && m->has_qemu) {
                 keep_error(m, ev->error);
-                strand(m, "the guest is paused on the source and cannot be resumed",
-                       "see `godwit log`, and try `godwit vm resume`", u);
-                return 0;
+                m->stuck = true;
+                m->armed = false;
             }
         }
         break;
