@@ -226,6 +226,8 @@ static void change_phase(struct sim_world *w, enum node node, const struct gw_in
 
     trace(w, "%c %s -> %s\n", name_of[node], gw_phase_name(intent->phase.from), gw_phase_name(to));
     journal_write(w, node, to, gw_phase_is_end(to) && m->needs_person);
+    if (gw_phase_is_end(to) && w->daemon[node].ops)
+        broken(w, "a machine ended with an operation under way");
     moment(w, SIM_AFTER_PHASE, node, (int)to);
 }
 
