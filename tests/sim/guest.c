@@ -176,6 +176,8 @@ const struct gw_error *qemu_cont(struct sim_world *w, enum node node)
         return NULL;
     }
     q->taken = w->plan.paused;
+    if (w->plan.paused)
+        check_start(w, node);
     w->d_ran |= node == D;
     guest_starts(w, node);
     return NULL;

@@ -125,14 +125,19 @@ static void check_stayed(struct sim_world *w)
 
 void check_end(struct sim_world *w)
 {
-    bool moved = w->daemon[S].m.phase == GW_COMPLETED;
+    const struct gw_machine *m = &w->daemon[S].m;
+    bool moved = m->phase == GW_COMPLETED;
 
     if (w->broken)
         return;
     check_rest(w);
+    if (moved && w->cancelled)
+        broken(w, "cancelled, yet the guest moved");
+    if (!moved && w->d_ran && w->qemu[S].alive && !m->needs_person)
+        broken(w, "both nodes think that the guest is theirs");
     if (w->broken || w->excuse || w->plan.sloppy)
         return;
-    if (w->daemon[S].m.needs_person || (w->daemon[D].has_machine && w->daemon[D].m.needs_person))
+    if (m->needs_person || (w->daemon[D].has_machine && w->daemon[D].m.needs_person))
         broken(w, "left to a person without need");
     if (moved)
         check_moved(w);
