@@ -36,8 +36,9 @@ void fail_with(struct gw_machine *m, enum gw_code code, const char *msg, const c
 /* Ends without undoing, because nobody knows who may run the guest. */
 void strand(struct gw_machine *m, const char *msg, const char *hint, struct gw_update *u);
 
-/* Source: takes up COMMITTING after a restart, which the phase's enter does not do. */
-void resume_committing(struct gw_machine *m, struct gw_update *u);
+/* Source: takes up COMMITTING after a restart, which the phase's enter does not do. was_said:
+ * COMMIT certainly was; otherwise it may have been. */
+void resume_committing(struct gw_machine *m, bool was_said, struct gw_update *u);
 
 /* FAILED, or CANCELLED if that is why. */
 void end_failed(struct gw_machine *m, struct gw_update *u);

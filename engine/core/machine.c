@@ -248,6 +248,8 @@ int gw_machine_step(struct gw_machine *m, const struct gw_event *ev, struct gw_u
 void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, uint64_t now_ns,
                         struct gw_update *u)
 {
+    bool was_said = phase == GW_COMMITTING;
+
     assert(m->role == GW_SOURCE);
     start_update(m, u, now_ns);
     if (phase == GW_SWITCHOVER && m->has_record)
@@ -259,7 +261,7 @@ void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, uint64_t now_
     m->times.phase_ns[phase] = now_ns;
     m->paused = true;
     if (phase == GW_COMMITTING) {
-        resume_committing(m, u);
+        resume_committing(m, was_said, u);
         return;
     }
     if (phase == GW_FINISHING) {
@@ -301,6 +303,11 @@ enum gw_arrival gw_arrival_judge(enum gw_phase phase, enum gw_arrival_qemu qemu,
     if (qemu == GW_ARRIVAL_QEMU_RAN)
         return GW_ARRIVAL_KEEP;
     switch (phase) {
+    case GW_PREPARING:
+    case GW_PRECOPY: /* a power cut takes QEMU along, and the journal's last moments */
+        if (record == GW_ARRIVAL_NO_RECORD || qemu != GW_ARRIVAL_QEMU_GONE)
+            return GW_ARRIVAL_DESTROY;
+        return judge_record(qemu, record);
     case GW_SWITCHOVER: /* COMMIT may have come, see gw_machine_journals_late() */
         return record == GW_ARRIVAL_NO_RECORD ? GW_ARRIVAL_DESTROY : judge_record(qemu, record);
     case GW_COMMITTING:

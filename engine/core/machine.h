@@ -197,6 +197,7 @@ struct gw_machine {
     bool armed;       /* source: capabilities are set */
     bool copying;     /* source: QEMU's migration was started and not known to be settled */
     bool paused;      /* source: this migration paused the guest */
+    bool stuck;       /* source: … and it cannot be resumed */
     bool told;        /* destination: the source knows of the failure */
     bool has_qemu;    /* this node has a QEMU of this migration that is alive */
     bool loaded;      /* destination: QEMU has loaded everything */
@@ -229,8 +230,9 @@ int gw_machine_step(struct gw_machine *m, const struct gw_event *ev, struct gw_u
 /*
  * Takes up a migration that a daemon which has since died left in `phase`. m->guest_runs and
  * m->has_record are set before. A source before the commit undoes everything; one in COMMITTING
- * asks the destination. With an owner record a source in SWITCHOVER asks as well: the journal may
- * be one phase behind, see gw_machine_journals_late(). The destination has gw_arrival_judge().
+ * asks the destination. With an owner record one in SWITCHOVER asks the record by a RECLAIM: the
+ * journal may be one phase behind, see gw_machine_journals_late(). The destination has
+ * gw_arrival_judge().
  */
 void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, uint64_t now_ns,
                         struct gw_update *u);

@@ -179,13 +179,6 @@ static void committing_enter(struct gw_machine *m, struct gw_update *u)
     send_message(u, GW_MSG_COMMIT);
 }
 
-void resume_committing(struct gw_machine *m, struct gw_update *u)
-{
-    start_committing(m);
-    begin_op(m, GW_OP_CONNECT, u);
-    set_committing_deadline(m);
-}
-
 static void reclaim(struct gw_machine *m, struct gw_update *u)
 {
     m->reclaim_at_ns = UINT64_MAX;
@@ -193,6 +186,32 @@ static void reclaim(struct gw_machine *m, struct gw_update *u)
         return; /* no copy to come back; or reclaim_done() sees what has been heard meanwhile */
     m->by_word = m->peer_failed;
     begin_op(m, GW_OP_RECLAIM, u);
+}
+
+/*
+ * After a restart. Where COMMIT was said the destination is asked. Where it may have been, it must
+ * not be: QUERY is as good as COMMIT, and QEMU may not have completed; it may even have failed and
+ * let the guest run again. So the record is asked: only a destination that was told COMMIT swaps
+ * it.
+ */
+void resume_committing(struct gw_machine *m, bool was_said, struct gw_update *u)
+{
+    start_committing(m);
+    m->copying = !was_said;
+    if (was_said)
+        begin_op(m, GW_OP_CONNECT, u);
+    else
+        reclaim(m, u);
+    set_committing_deadline(m);
+}
+
+static void ask_again(struct gw_machine *m, struct gw_update *u)
+{
+    m->retry_at_ns = UINT64_MAX;
+    if (m->connected)
+        send_message(u, GW_MSG_QUERY);
+    else if (!is_under_way(m, GW_OP_CONNECT))
+        begin_op(m, GW_OP_CONNECT, u);
 }
 
 static void come_back(struct gw_machine *m, struct gw_update *u)
@@ -213,12 +232,16 @@ static void reclaim_done(struct gw_machine *m, const struct gw_event *ev, struct
         come_back(m, u);
     } else if (m->peer_failed && !m->by_word) {
         reclaim(m, u);
+    } else if (m->by_word &&
+               m->ops) { /* nothing may be under way at the end: again, when it is done */
+        m->reclaim_at_ns = m->now_ns + m->limits.retry_ns;
     } else if (m->by_word) {
         keep_error(m, ev->error);
         strand(m, "the destination gave the guest back, but the owner record is another node's",
                "`godwit resolve` shows what is known; the copy on the source is paused", u);
     } else if (ev->done.conflict) {
         m->disowned = true;
+        ask_again(m, u);
     } else {
         m->reclaim_at_ns = m->now_ns + m->limits.retry_ns;
     }
@@ -260,15 +283,6 @@ static int committing_message(struct gw_machine *m, const struct gw_event *ev, s
         return 0;
     default: return 1;
     }
-}
-
-static void ask_again(struct gw_machine *m, struct gw_update *u)
-{
-    m->retry_at_ns = UINT64_MAX;
-    if (m->connected)
-        send_message(u, GW_MSG_QUERY);
-    else if (!is_under_way(m, GW_OP_CONNECT))
-        begin_op(m, GW_OP_CONNECT, u);
 }
 
 static void reconnected(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
@@ -367,8 +381,13 @@ static void undo(struct gw_machine *m, struct gw_update *u)
         begin_op(m, GW_OP_RESUME, u);
     } else if (m->armed) {
         begin_op(m, GW_OP_DISARM, u);
-    } else if (m->ops || (m->engaged && m->connected && !m->peer_undone)) {
-        return; /* CONNECT; ABORTED, PEER_LOST or the deadline */
+    } else if (m->ops) {
+        return; /* CONNECT */
+    } else if (m->stuck && m->has_qemu) {
+        strand(m, "the guest is paused on the source and cannot be resumed",
+               "see `godwit log`, and try `godwit vm resume`", u);
+    } else if (m->engaged && m->connected && !m->peer_undone) {
+        return; /* ABORTED, PEER_LOST or the deadline */
     } else if (!m->has_qemu) {
         strand(m, "the guest's QEMU on the source ended, or does not answer any more",
                "see `godwit vm list`: if it has ended, start the guest again", u);
@@ -399,9 +418,8 @@ static int failing_event(struct gw_machine *m, const struct gw_event *ev, struct
             m->paused = false;
             if (ev->error && m->has_qemu) {
                 keep_error(m, ev->error);
-                strand(m, "the guest is paused on the source and cannot be resumed",
-                       "see `godwit log`, and try `godwit vm resume`", u);
-                return 0;
+                m->stuck = true;
+                m->armed = false;
             }
         }
         break;

@@ -1,158 +1,92 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stories with golden traces, then thousands of random schedules of faults.
+ * Stories with golden traces, then hundreds of thousands of random schedules of faults.
  *
  *     test_sim                      everything
- *     test_sim SEED                 one random schedule, with its trace
+ *     test_sim SEED                 one random schedule, with its faults and its trace
+ *     test_sim --story N            the trace of one story
+ *     test_sim --seek N             the first of N seeds that breaks an invariant, on one line;
+ *                                   status 1 if there is none (mutate.py lives on it)
  *     GODWIT_SIM_RUNS=N test_sim    another number of random schedules
  */
 #include <inttypes.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
+#include "sim/stories.h"
 #include "sim/world.h"
 
-#define MS           UINT64_C(1000000)
-#define FAULTS_MAX   4
-#define RUNS_DEFAULT 20000
+#ifdef __SANITIZE_ADDRESS__
+#define RUNS_DEFAULT 50000
+#else
+#define RUNS_DEFAULT 500000
+#endif
 
-static void run(const struct sim_fault *faults, unsigned n_faults, struct sim_outcome *outcome,
-                const char *golden)
-{
-    struct sim_world *w = sim_world_new(1, faults, n_faults);
-
-    sim_world_run(w, outcome);
-    if (outcome->broken || (golden && strcmp(golden, sim_world_trace(w)) != 0))
-        print_error("%s\n%s", outcome->broken ? outcome->broken : "the trace is",
-                    sim_world_trace(w));
-    if (golden)
-        assert_string_equal(sim_world_trace(w), golden);
-    assert_null(outcome->broken);
-    sim_world_free(w);
-}
-
-static void a_guest_moves(void **state)
-{
-    struct sim_outcome o;
-
-    (void)state;
-    run(NULL, 0, &o,
-        "S says prepare\n"
-        "D says prepared\n"
-        "D preparing -> precopy\n"
-        "S preparing -> precopy\n"
-        "S precopy -> switchover\n"
-        "S says switching\n"
-        "D precopy -> switchover\n"
-        "S switchover -> committing\n"
-        "S says commit\n"
-        "D switchover -> committing\n"
-        "D says running\n"
-        "D committing -> finishing\n"
-        "S committing -> finishing\n"
-        "S says finished\n"
-        "D finishing -> completed\n"
-        "S finishing -> completed\n");
-    assert_true(o.destination_runs);
-    assert_false(o.source_alive);
-    assert_int_equal(o.error.code, GW_OK);
-}
-
-static void a_person_cancels(void **state)
-{
-    const struct sim_fault cancel = {SIM_CANCEL, 340 * MS, 0};
-    struct sim_outcome o;
-
-    (void)state;
-    run(&cancel, 1, &o,
-        "S says prepare\n"
-        "D says prepared\n"
-        "D preparing -> precopy\n"
-        "S preparing -> precopy\n"
-        "S precopy -> failing\n"
-        "S says abort\n"
-        "D precopy -> failing\n"
-        "D says aborted\n"
-        "D failing -> cancelled\n"
-        "S failing -> cancelled\n");
-    assert_int_equal(o.source_phase, GW_CANCELLED);
-    assert_true(o.source_runs);
-    assert_false(o.destination_alive);
-}
-
-static void the_destination_says_no(void **state)
-{
-    const struct sim_fault fail = {SIM_FAIL_OP, 30 * MS, 0};
-    struct sim_outcome o;
-
-    (void)state;
-    run(&fail, 1, &o,
-        "S says prepare\n"
-        "D preparing -> failing\n"
-        "D says failed\n"
-        "S preparing -> failing\n"
-        "S says abort\n"
-        "D says aborted\n"
-        "D failing -> failed\n"
-        "S failing -> failed\n");
-    assert_int_equal(o.error.code, GW_E_QEMU);
-    assert_true(o.source_runs);
-}
-
-static void the_source_daemon_restarts(void **state)
-{
-    const struct sim_fault restart = {SIM_RESTART_SOURCE, 340 * MS, 0};
-    struct sim_outcome o;
-
-    (void)state;
-    run(&restart, 1, &o, NULL);
-    assert_int_equal(o.source_phase, GW_FAILED);
-    assert_true(o.source_runs);
-    assert_false(o.destination_alive);
-}
-
-static void pick_faults(uint64_t seed, struct sim_fault *faults, unsigned *n_faultsp)
-{
-    uint64_t r = seed * UINT64_C(0x9e3779b97f4a7c15);
-
-    *n_faultsp = (unsigned)(1 + (r >> 60) % FAULTS_MAX);
-    for (unsigned i = 0; i < *n_faultsp; i++) {
-        r = (r ^ (r >> 29)) * UINT64_C(0xbf58476d1ce4e5b9) + i;
-        faults[i].type = (enum sim_fault_type)((r >> 8) % SIM_FAULT_MAX);
-        faults[i].at_ns = (r >> 20) % (2600 * MS);
-        faults[i].for_ns = (r >> 13) % (20000 * MS);
-    }
-}
+static volatile sig_atomic_t seed_now; /* for the signal handler; seeds are small in practice */
 
 static bool run_seed(uint64_t seed, bool loud, struct sim_outcome *o)
 {
-    struct sim_fault faults[FAULTS_MAX];
+    struct sim_plan plan;
     struct sim_world *w;
-    unsigned n_faults;
 
-    pick_faults(seed, faults, &n_faults);
-    w = sim_world_new(seed, faults, n_faults);
+    seed_now = (sig_atomic_t)seed;
+    sim_plan_random(&plan, seed);
+    w = sim_world_new(&plan, loud);
     sim_world_run(w, o);
-    for (unsigned i = 0; loud && i < n_faults; i++)
-        printf("fault %d at %" PRIu64 " ms for %" PRIu64 " ms\n", (int)faults[i].type,
-               faults[i].at_ns / MS, faults[i].for_ns / MS);
-    if (loud)
-        printf("%s%s\n", sim_world_trace(w), o->broken ? o->broken : "all invariants hold");
+    if (loud) {
+        sim_plan_print(&plan);
+        printf("%s%s%s\n%s\n", sim_world_trace(w), o->excuse ? "excuse: " : "no excuse",
+               o->excuse ? o->excuse : "", o->broken ? o->broken : "all invariants hold");
+    }
     sim_world_free(w);
     return o->broken == NULL;
+}
+
+static void tell(const struct sim_story *story, bool loud)
+{
+    struct sim_world *w = sim_world_new(&story->plan, true);
+    const char *told = sim_world_trace(w);
+    struct sim_outcome o;
+
+    sim_world_run(w, &o);
+    if (loud) {
+        printf("%s%s, %s, %d, %u\n%s\n", told, gw_phase_name(o.source_phase),
+               gw_code_name(o.error.code), (int)o.owner, (unsigned)o.epoch,
+               o.broken ? o.broken : "all invariants hold");
+    } else {
+        if (o.broken || strcmp(told, story->golden) != 0)
+            print_error("%s: %s\n%s", story->title, o.broken ? o.broken : "the trace is", told);
+        assert_null(o.broken);
+        assert_string_equal(told, story->golden);
+        assert_int_equal(o.source_phase, story->end.phase);
+        assert_int_equal(o.error.code, story->end.code);
+        assert_int_equal(o.needs_person, story->end.code == GW_E_UNRESOLVED);
+        assert_int_equal(o.owner, story->end.node);
+        assert_int_equal(o.epoch, story->end.epoch);
+    }
+    sim_world_free(w);
+}
+
+static void stories(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < n_sim_stories; i++)
+        tell(&sim_stories[i], false);
 }
 
 static void random_faults(void **state)
 {
     const char *wanted = getenv("GODWIT_SIM_RUNS");
     uint64_t runs = wanted ? strtoull(wanted, NULL, 10) : RUNS_DEFAULT;
-    uint64_t ends[GW_PHASE_MAX] = {0}, n_stranded = 0;
+    uint64_t ends[GW_PHASE_MAX] = {0}, n_stranded = 0, n_excused = 0, n_steps = 0;
     struct sim_outcome o;
 
     (void)state;
@@ -164,22 +98,55 @@ static void random_faults(void **state)
         }
         ends[o.source_phase]++;
         n_stranded += o.needs_person;
+        n_excused += o.excuse != NULL;
+        n_steps += o.n_steps;
     }
-    print_message("%" PRIu64 " schedules: %" PRIu64 " moved, %" PRIu64 " failed, %" PRIu64
-                  " cancelled, %" PRIu64 " of them left to a person\n",
-                  runs, ends[GW_COMPLETED], ends[GW_FAILED], ends[GW_CANCELLED], n_stranded);
+    print_message("%" PRIu64 " schedules, %" PRIu64 " steps: %" PRIu64 " moved, %" PRIu64
+                  " failed, %" PRIu64 " cancelled, %" PRIu64 " of them left to a person; %" PRIu64
+                  " had an excuse\n",
+                  runs, n_steps, ends[GW_COMPLETED], ends[GW_FAILED], ends[GW_CANCELLED],
+                  n_stranded, n_excused);
     assert_true(ends[GW_COMPLETED] && ends[GW_FAILED] && ends[GW_CANCELLED]);
+}
+
+/* An assertion of the machines: say which seed it was. */
+static void aborted(int sig)
+{
+    char text[64];
+    int n = snprintf(text, sizeof text, "seed %ld: an assertion failed\n", (long)seed_now);
+
+    (void)!write(STDOUT_FILENO, text, (size_t)n);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static int seek(uint64_t runs)
+{
+    struct sim_outcome o;
+
+    for (uint64_t seed = 1; seed <= runs; seed++)
+        if (!run_seed(seed, false, &o)) {
+            printf("seed %" PRIu64 ": %s\n", seed, o.broken);
+            return 0;
+        }
+    return 1;
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_guest_moves),           cmocka_unit_test(a_person_cancels),
-        cmocka_unit_test(the_destination_says_no), cmocka_unit_test(the_source_daemon_restarts),
+        cmocka_unit_test(stories),
         cmocka_unit_test(random_faults),
     };
     struct sim_outcome o;
 
+    signal(SIGABRT, aborted);
+    if (argc > 2 && strcmp(argv[1], "--seek") == 0)
+        return seek(strtoull(argv[2], NULL, 10));
+    if (argc > 2 && strcmp(argv[1], "--story") == 0 && (unsigned)atoi(argv[2]) < n_sim_stories) {
+        tell(&sim_stories[atoi(argv[2])], true);
+        return 0;
+    }
     if (argc > 1)
         return run_seed(strtoull(argv[1], NULL, 10), true, &o) ? 0 : 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

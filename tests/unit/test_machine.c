@@ -28,6 +28,7 @@ static const struct gw_limits limits = {
     .precopy_ns = 0,
     .switchover_ns = 15,
     .committing_ns = 30,
+    .reclaim_ns = 9,
     .failing_ns = 15,
     .retry_ns = 4,
 };
@@ -39,6 +40,14 @@ static const struct gw_error lost_error = {GW_E_PEER, 0, "the connection is gone
 #define DONE(o)                                                            \
     {                                                                      \
         .type = GW_EV_DONE, .done = {.op = GW_OP_##o, .guest_runs = true } \
+    }
+#define DONE_RECORD(o)                                                                         \
+    {                                                                                          \
+        .type = GW_EV_DONE, .done = {.op = GW_OP_##o, .guest_runs = true, .has_record = true } \
+    }
+#define CONFLICT(o)                                                                          \
+    {                                                                                        \
+        .type = GW_EV_DONE, .error = &an_error, .done = {.op = GW_OP_##o, .conflict = true } \
     }
 #define DONE_PAUSED(o)                                 \
     {                                                  \
@@ -112,8 +121,8 @@ static void event_text(const struct gw_event *ev, char *text, size_t size)
 
     switch (ev->type) {
     case GW_EV_DONE:
-        snprintf(text, size, "%s done%s%.60s", gw_op_name(ev->done.op), ev->error ? ": " : "",
-                 ev->error ? ev->error->msg : "");
+        snprintf(text, size, "%s done%s%.60s%s", gw_op_name(ev->done.op), ev->error ? ": " : "",
+                 ev->error ? ev->error->msg : "", ev->done.conflict ? " (conflict)" : "");
         break;
     case GW_EV_MESSAGE:
         snprintf(text, size, "the peer says %s", gw_message_name(ev->message));
@@ -134,7 +143,7 @@ struct scene {
     const char *wants;     /* the update as text; NULL: the event makes no sense here */
 };
 
-#define STORY_MAX 16
+#define STORY_MAX 18
 
 struct story {
     const char *title;
@@ -144,30 +153,41 @@ struct story {
     enum gw_phase end;
     enum gw_code code;
     bool needs_person;
+    bool has_record; /* the destination is told so when it begins */
 };
 
 #define S_BEGINS "inspect, connect"
 #define D_BEGINS "launch"
 
-#define S_ARMS                                                                    \
-    {DONE(INSPECT), ""}, {DONE(CONNECT), "say prepare"}, {SAID(PREPARED), "arm"}, \
-    {                                                                             \
-        DONE(ARM), "start"                                                        \
+#define S_ARMS_AFTER(inspected)                                                        \
+    {inspected(INSPECT), ""}, {DONE(CONNECT), "say prepare"}, {SAID(PREPARED), "arm"}, \
+    {                                                                                  \
+        DONE(ARM), "start"                                                             \
     }
-#define S_COPIES                  \
-    S_ARMS,                       \
+#define S_COPIES_AFTER(inspected) \
+    S_ARMS_AFTER(inspected),      \
     {                             \
         DONE(START), "-> precopy" \
     }
-#define S_PAUSES                                                       \
-    S_COPIES,                                                          \
+#define S_PAUSES_AFTER(inspected)                                      \
+    S_COPIES_AFTER(inspected),                                         \
     {                                                                  \
         STATUS(PRE_SWITCHOVER), "-> switchover, say switching, switch" \
     }
-#define S_COMMITS                                      \
-    S_PAUSES, {DONE(SWITCH), ""},                      \
+#define S_COMMITS_AFTER(inspected)                     \
+    S_PAUSES_AFTER(inspected), {DONE(SWITCH), ""},     \
     {                                                  \
         STATUS(COMPLETED), "-> committing, say commit" \
+    }
+#define S_ARMS           S_ARMS_AFTER(DONE)
+#define S_COPIES         S_COPIES_AFTER(DONE)
+#define S_PAUSES         S_PAUSES_AFTER(DONE)
+#define S_COMMITS        S_COMMITS_AFTER(DONE)
+#define S_COMMITS_RECORD S_COMMITS_AFTER(DONE_RECORD)
+#define S_COMES_BACK                               \
+    {DONE(RESUME), "disarm"}, {SAID(ABORTED), ""}, \
+    {                                              \
+        DONE(DISARM), "-> failed, hang up"         \
     }
 #define D_LISTENS                                 \
     {DONE(LAUNCH), "arm"}, {DONE(ARM), "listen"}, \
@@ -178,6 +198,11 @@ struct story {
     D_LISTENS,                           \
     {                                    \
         SAID(SWITCHING), "-> switchover" \
+    }
+#define D_LOADS               \
+    D_PAUSES,                 \
+    {                         \
+        STATUS(COMPLETED), "" \
     }
 
 static const struct story stories[] = {
@@ -548,6 +573,239 @@ static const struct story stories[] = {
      GW_COMPLETED,
      GW_OK,
      false},
+    {"with a record: it runs there in time",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {SAID(RUNNING), "-> finishing, say finished, destroy"},
+      {DONE(DESTROY), "-> completed, hang up"}},
+     GW_COMPLETED,
+     GW_OK,
+     false,
+     false},
+    {"with a record: FAILED is followed by a RECLAIM",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {SAID_WHY(FAILED), "reclaim"},
+      {DONE(RECLAIM), "-> failing, say abort, resume"},
+      S_COMES_BACK},
+     GW_FAILED,
+     GW_E_QEMU,
+     false,
+     false},
+    {"with a record: a promise counts also where the store does not answer",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {SAID_WHY(FAILED), "reclaim"},
+      {BROKE(RECLAIM), "-> failing, say abort, resume"},
+      S_COMES_BACK},
+     GW_FAILED,
+     GW_E_QEMU,
+     false,
+     false},
+    {"with a record: a promise does not count against a third owner",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD, {SAID_WHY(FAILED), "reclaim"}, {CONFLICT(RECLAIM), "-> failed, hang up"}},
+     GW_FAILED,
+     GW_E_UNRESOLVED,
+     true,
+     false},
+    {"with a record: the destination is silent, and has not claimed",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {TICK, "reclaim"},
+      {DONE(RECLAIM), "-> failing, say abort, resume"},
+      S_COMES_BACK},
+     GW_FAILED,
+     GW_E_PEER,
+     false,
+     false},
+    {"with a record: the destination is silent, but has claimed",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {TICK, "reclaim"},
+      {CONFLICT(RECLAIM), "say query"},
+      {SAID(BUSY), ""},
+      {TICK, "say query"},
+      {SAID(RUNNING), "-> finishing, say finished, destroy"},
+      {DONE(DESTROY), "-> completed, hang up"}},
+     GW_COMPLETED,
+     GW_OK,
+     false,
+     false},
+    {"with a record: neither the destination nor the store answers",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {TICK, "reclaim"},
+      {BROKE(RECLAIM), ""},
+      {TICK, "reclaim"},
+      {BROKE(RECLAIM), ""},
+      {TICK, "reclaim"},
+      {TICK, ""},
+      {BROKE(RECLAIM), ""},
+      {TICK, "-> failed, hang up"}},
+     GW_FAILED,
+     GW_E_UNRESOLVED,
+     true,
+     false},
+    {"with a record: it is the destination's, which is never heard of again",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {TICK, "reclaim"},
+      {CONFLICT(RECLAIM), "say query"},
+      {TICK, "-> failed, hang up"}},
+     GW_FAILED,
+     GW_E_UNRESOLVED,
+     true,
+     false},
+    {"with a record: FAILED comes while RECLAIM is under way, which is lost",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {TICK, "reclaim"},
+      {SAID_WHY(FAILED), ""},
+      {CONFLICT(RECLAIM), "reclaim"},
+      {DONE(RECLAIM), "-> failing, say abort, resume"},
+      S_COMES_BACK},
+     GW_FAILED,
+     GW_E_QEMU,
+     false,
+     false},
+    {"with a record: LOST comes while RECLAIM is under way",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {TICK, "reclaim"},
+      {SAID_WHY(LOST), ""},
+      {CONFLICT(RECLAIM), "say query"},
+      {SAID_WHY(LOST), "-> failed, hang up"}},
+     GW_FAILED,
+     GW_E_UNRESOLVED,
+     true,
+     false},
+    {"with a record: RUNNING comes while RECLAIM is under way",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {TICK, "reclaim"},
+      {SAID(RUNNING), "-> finishing, say finished, destroy"},
+      {DONE(DESTROY), ""},
+      {CONFLICT(RECLAIM), "-> completed, hang up"}},
+     GW_COMPLETED,
+     GW_OK,
+     false,
+     false},
+    {"with a record: a third owner shows while the destination is called again",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {SAID_WHY(FAILED), "reclaim"},
+      {PEER_LOST, ""},
+      {TICK, "connect"},
+      {CONFLICT(RECLAIM), ""},
+      {BROKE(CONNECT), ""},
+      {TICK, "reclaim"},
+      {CONFLICT(RECLAIM), "-> failed, hang up"}},
+     GW_FAILED,
+     GW_E_UNRESOLVED,
+     true,
+     false},
+    {"with a record: the guest cannot be resumed while the destination is called again",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_COMMITS_RECORD,
+      {SAID_WHY(FAILED), "reclaim"},
+      {PEER_LOST, ""},
+      {TICK, "connect"},
+      {DONE(RECLAIM), "-> failing, resume"},
+      {BROKE(RESUME), ""},
+      {BROKE(CONNECT), "-> failed, hang up"}},
+     GW_FAILED,
+     GW_E_UNRESOLVED,
+     true,
+     false},
+    {"with a record: CLAIM, then RESUME",
+     GW_DESTINATION,
+     D_BEGINS,
+     {D_LOADS,
+      {SAID(COMMIT), "-> committing, claim"},
+      {SAID(QUERY), "say busy"},
+      {PEER_LOST, ""},
+      {DONE(CLAIM), "resume"},
+      {SAID(ABORT), ""},
+      {DONE(RESUME), "say running, -> finishing"},
+      {TICK, "-> completed, hang up"}},
+     GW_COMPLETED,
+     GW_OK,
+     false,
+     true},
+    {"with a record: COMMIT comes before QEMU has said that it has loaded",
+     GW_DESTINATION,
+     D_BEGINS,
+     {D_PAUSES,
+      {SAID(COMMIT), "-> committing"},
+      {STATUS(COMPLETED), "claim"},
+      {DONE(CLAIM), "resume"},
+      {DONE(RESUME), "say running, -> finishing"},
+      {SAID(FINISHED), "-> completed, hang up"}},
+     GW_COMPLETED,
+     GW_OK,
+     false,
+     true},
+    {"with a record: the source was quicker",
+     GW_DESTINATION,
+     D_BEGINS,
+     {D_LOADS,
+      {SAID(COMMIT), "-> committing, claim"},
+      {CONFLICT(CLAIM), "-> failing, say failed, destroy"},
+      {DONE(DESTROY), "say aborted, -> failed, hang up"}},
+     GW_FAILED,
+     GW_E_QEMU,
+     false,
+     true},
+    {"with a record: nobody knows whether it was claimed, so it is given back",
+     GW_DESTINATION,
+     D_BEGINS,
+     {D_LOADS,
+      {SAID(COMMIT), "-> committing, claim"},
+      {BROKE(CLAIM), "-> failing, say failed, destroy"},
+      {SAID(QUERY), "say failed"},
+      {DONE(DESTROY), "say aborted, -> failed, hang up"}},
+     GW_FAILED,
+     GW_E_QEMU,
+     false,
+     true},
+    {"with a record: the source has taken it back while CLAIM is under way",
+     GW_DESTINATION,
+     D_BEGINS,
+     {D_LOADS,
+      {SAID(COMMIT), "-> committing, claim"},
+      {SAID(ABORT), "-> failing"},
+      {CONFLICT(CLAIM), "destroy"},
+      {DONE(DESTROY), "say aborted, -> cancelled, hang up"}},
+     GW_CANCELLED,
+     GW_E_CANCELLED,
+     false,
+     true},
+    {"with a record: QEMU ends while CLAIM is under way",
+     GW_DESTINATION,
+     D_BEGINS,
+     {D_LOADS,
+      {SAID(COMMIT), "-> committing, claim"},
+      {QEMU_GONE, "-> failing, say failed"},
+      {DONE(CLAIM), "destroy"},
+      {DONE(DESTROY), "say aborted, -> failed, hang up"}},
+     GW_FAILED,
+     GW_E_QEMU_GONE,
+     false,
+     true},
 };
 
 static void play(const struct story *story)
@@ -557,6 +815,7 @@ static void play(const struct story *story)
     char text[512], event[128];
 
     gw_machine_init(&m, story->role, &limits);
+    m.has_record = story->has_record;
     gw_machine_begin(&m, 1000, &u);
     update_text(&u, text, sizeof text);
     assert_string_equal(text, story->begins);
@@ -596,6 +855,7 @@ static void recovery_takes_up_what_was_left(void **state)
         struct scene scenes[6];
         enum gw_phase end;
         enum gw_code code;
+        bool has_record;
     } cases[] = {
         {GW_PREPARING,
          true,
@@ -648,6 +908,58 @@ static void recovery_takes_up_what_was_left(void **state)
          {{DONE(DESTROY), "-> completed, hang up"}},
          GW_COMPLETED,
          GW_OK},
+        /* with a record */
+        {GW_PRECOPY,
+         true,
+         "-> failing, stop-copy",
+         {{DONE(STOP_COPY), "resume"},
+          {DONE(RESUME), "disarm"},
+          {DONE(DISARM), "-> failed, hang up"}},
+         GW_FAILED,
+         GW_E_STATE,
+         true},
+        {GW_SWITCHOVER, /* COMMIT was not said, or nobody heard it */
+         true,
+         "reclaim",
+         {{DONE(RECLAIM), "-> failing, stop-copy"},
+          {DONE(STOP_COPY), "resume"},
+          {DONE(RESUME), "disarm"},
+          {DONE(DISARM), "-> failed, hang up"}},
+         GW_FAILED,
+         GW_E_PEER,
+         true},
+        {GW_SWITCHOVER, /* COMMIT was said */
+         true,
+         "reclaim",
+         {{CONFLICT(RECLAIM), "connect"},
+          {DONE(CONNECT), "say query"},
+          {SAID(RUNNING), "-> finishing, say finished, destroy"},
+          {DONE(DESTROY), "-> completed, hang up"}},
+         GW_COMPLETED,
+         GW_OK,
+         true},
+        {GW_SWITCHOVER, /* and not before the store has answered is the destination asked */
+         false,
+         "reclaim",
+         {{BROKE(RECLAIM), ""},
+          {TICK, "reclaim"},
+          {DONE(RECLAIM), "-> failing, stop-copy"},
+          {DONE(STOP_COPY), "disarm"},
+          {DONE(DISARM), "-> failed, hang up"}},
+         GW_FAILED,
+         GW_E_PEER,
+         true},
+        {GW_COMMITTING,
+         true,
+         "connect",
+         {{TICK, "reclaim"},
+          {BROKE(CONNECT), ""},
+          {DONE(RECLAIM), "-> failing, resume"},
+          {DONE(RESUME), "disarm"},
+          {DONE(DISARM), "-> failed, hang up"}},
+         GW_FAILED,
+         GW_E_PEER,
+         true},
     };
 
     (void)state;
@@ -658,6 +970,7 @@ static void recovery_takes_up_what_was_left(void **state)
 
         gw_machine_init(&m, GW_SOURCE, &limits);
         m.guest_runs = cases[i].guest_runs;
+        m.has_record = cases[i].has_record;
         gw_machine_recover(&m, cases[i].left, 1000, &u);
         update_text(&u, text, sizeof text);
         assert_string_equal(text, cases[i].begins);
@@ -671,6 +984,54 @@ static void recovery_takes_up_what_was_left(void **state)
         }
         assert_int_equal(m.phase, cases[i].end);
         assert_int_equal(m.error.code, cases[i].code);
+    }
+}
+
+/* A verdict a letter: Keep, Resume, Destroy, Lost, Ask. */
+static void arrivals_are_judged(void **state)
+{
+    static const struct {
+        enum gw_phase phase;
+        const char *gone, *loads, *loaded, *ran; /* QEMU, by record: none, unknown, ours, theirs */
+    } rows[] = {
+        {GW_PREPARING, "DALD", "DDDD", "DDDD", "KKKK"},
+        {GW_PRECOPY, "DALD", "DDDD", "DDDD", "KKKK"},
+        {GW_SWITCHOVER, "DALD", "DADD", "DARD", "KKKK"},
+        {GW_COMMITTING, "LALD", "DADD", "DARD", "KKKK"},
+        {GW_FINISHING, "LLLL", "KKKK", "KKKK", "KKKK"},
+        {GW_FAILING, "DDDD", "DDDD", "DDDD", "KKKK"},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(rows); i++) {
+        const char *wanted[] = {rows[i].gone, rows[i].loads, rows[i].loaded, rows[i].ran};
+
+        for (unsigned qemu = 0; qemu < 4; qemu++)
+            for (unsigned record = 0; record < 4; record++) {
+                char verdict = "KRDLA"[gw_arrival_judge(rows[i].phase, (enum gw_arrival_qemu)qemu,
+                                                        (enum gw_arrival_record)record)];
+
+                if (verdict != wanted[qemu][record])
+                    fail_msg("in %s, QEMU %u, record %u: %c", gw_phase_name(rows[i].phase), qemu,
+                             record, verdict);
+            }
+    }
+}
+
+static void only_two_phases_are_journaled_late(void **state)
+{
+    struct gw_machine m;
+
+    (void)state;
+    for (enum gw_role role = GW_SOURCE; role <= GW_DESTINATION; role++) {
+        gw_machine_init(&m, role, &limits);
+        for (enum gw_phase phase = GW_PREPARING; phase < GW_PHASE_MAX; phase++) {
+            m.has_record = false;
+            assert_int_equal(gw_machine_journals_late(&m, phase), phase == GW_SWITCHOVER);
+            m.has_record = true;
+            assert_int_equal(gw_machine_journals_late(&m, phase),
+                             phase == GW_SWITCHOVER || phase == GW_COMMITTING);
+        }
     }
 }
 
@@ -775,12 +1136,18 @@ struct world {
     uint32_t heard, said;   /* messages, one bit each; FAILED counts anew after COMMIT */
     uint32_t begun, failed; /* operations, one bit each */
     bool connected, qemu, qemu_speaks, seen_paused, seen_completed;
+    bool has_record; /* so INSPECT will say */
+    bool unsure;     /* recovered: COMMIT may have been said */
+    bool claimed;    /* CLAIM was done */
+    bool reclaimed;  /* RECLAIM was done, or nobody knows but FAILED was heard before it began */
+    bool by_word;    /* FAILED was heard before the RECLAIM under way began */
+    bool disowned;   /* a RECLAIM found another's record */
     uint32_t parent;
     struct gw_event by; /* what led here from parent */
 };
 
 struct exploration {
-    bool honest;
+    bool honest, has_record;
     struct world *worlds;
     uint32_t n_worlds, n_ends, now_at;
     uint32_t *table; /* an index into worlds + 1, by hash */
@@ -840,10 +1207,13 @@ static bool may_go(enum gw_phase from, enum gw_phase to, bool needs_person)
     }
 }
 
-/* Before the commit the guest is the source's; after it only FAILED gives it back. */
+/* Before the commit the guest is the source's. After it the owner record gives it back; where there
+ * is none, FAILED. */
 static bool source_may_resume(const struct world *w)
 {
-    return !SAID_BIT(w, COMMIT) || HEARD(w, FAILED);
+    if (!SAID_BIT(w, COMMIT))
+        return true;
+    return w->m.has_record ? w->reclaimed : HEARD(w, FAILED);
 }
 
 static void check_source_op(const struct exploration *x, const struct world *w, enum gw_op op)
@@ -851,7 +1221,11 @@ static void check_source_op(const struct exploration *x, const struct world *w, 
     switch (op) {
     case GW_OP_STOP_COPY:
         EXPECT(x, !(w->begun & (OP_BIT(RESUME) | OP_BIT(DISARM))));
-        EXPECT(x, !SAID_BIT(w, COMMIT));
+        EXPECT(x, !SAID_BIT(w, COMMIT) || w->unsure);
+        break;
+    case GW_OP_RECLAIM:
+        EXPECT(x, w->m.has_record && SAID_BIT(w, COMMIT));
+        EXPECT(x, w->m.phase == GW_COMMITTING);
         break;
     case GW_OP_RESUME:
         EXPECT(x, source_may_resume(w));
@@ -865,19 +1239,25 @@ static void check_source_op(const struct exploration *x, const struct world *w, 
     }
     if (w->m.phase == GW_FAILING)
         EXPECT(x, op == GW_OP_STOP_COPY || op == GW_OP_RESUME || op == GW_OP_DISARM);
-    if (op != GW_OP_CONNECT)
+    if (op != GW_OP_CONNECT && op != GW_OP_RECLAIM)
         EXPECT(x, !(w->begun & (UINT32_C(1) << op)));
 }
 
 static void check_destination_op(const struct exploration *x, const struct world *w, enum gw_op op)
 {
     EXPECT(x, !(w->begun & (UINT32_C(1) << op)));
-    if (op == GW_OP_RESUME) {
+    if (op == GW_OP_RESUME || op == GW_OP_CLAIM) {
         EXPECT(x, HEARD(w, COMMIT) || HEARD(w, QUERY));
         EXPECT(x, w->seen_completed);
         EXPECT(x, !SAID_BIT(w, FAILED));
+        EXPECT(x, w->m.phase == GW_COMMITTING);
     }
+    if (op == GW_OP_CLAIM)
+        EXPECT(x, w->m.has_record);
+    if (op == GW_OP_RESUME)
+        EXPECT(x, w->claimed == w->m.has_record);
     if (op == GW_OP_DESTROY) {
+        EXPECT(x, w->m.ops == OP_BIT(DESTROY)); /* CLAIM's answer is waited for */
         EXPECT(x, w->m.phase == GW_FAILING);
         EXPECT(x, !(w->begun & OP_BIT(RESUME)) || (w->failed & OP_BIT(RESUME)));
     }
@@ -894,7 +1274,9 @@ static void check_source_message(const struct exploration *x, const struct world
     case GW_MSG_COMMIT:
         EXPECT(x, w->seen_completed && !SAID_BIT(w, COMMIT) && w->m.ops == 0);
         break;
-    case GW_MSG_QUERY: EXPECT(x, w->m.phase == GW_COMMITTING); break;
+    case GW_MSG_QUERY: /* which is as good as COMMIT */
+        EXPECT(x, w->m.phase == GW_COMMITTING && (!w->unsure || w->disowned));
+        break;
     case GW_MSG_FINISHED: EXPECT(x, w->m.phase == GW_FINISHING); break;
     case GW_MSG_ABORT: EXPECT(x, source_may_resume(w)); break;
     default: EXPECT(x, !"a message of the source"); break;
@@ -988,6 +1370,8 @@ static void take_update(struct exploration *x, struct world *w, enum gw_phase fr
             EXPECT(x, !(ops & (UINT32_C(1) << intent->op)));
             ops |= UINT32_C(1) << intent->op;
             EXPECT(x, w->m.ops & ops);
+            if (intent->op == GW_OP_RECLAIM)
+                w->by_word = HEARD(w, FAILED);
             if (x->honest && w->m.role == GW_SOURCE)
                 check_source_op(x, w, intent->op);
             if (x->honest && w->m.role == GW_DESTINATION)
@@ -1027,15 +1411,24 @@ static void put(uint64_t *key, unsigned bits, uint64_t value)
     *key = *key << bits | (value & ((UINT64_C(1) << bits) - 1));
 }
 
+static uint64_t from_now(const struct gw_machine *m, uint64_t at_ns)
+{
+    if (at_ns == UINT64_MAX)
+        return UINT16_MAX;
+    return at_ns > m->now_ns ? at_ns - m->now_ns : 0;
+}
+
 /* All by which two worlds may behave differently. Time counts from the beginning of the phase. */
 static void key_of(const struct world *w, uint64_t key[3])
 {
     const struct gw_machine *m = &w->m;
-    const bool flags[] = {m->guest_runs,  m->cancelled,    m->connected,     m->engaged,
-                          m->peer_undone, m->inspected,    m->armed,         m->copying,
-                          m->paused,      m->told,         m->has_qemu,      m->loaded,
-                          m->let_run,     m->needs_person, w->connected,     w->qemu,
-                          w->qemu_speaks, w->seen_paused,  w->seen_completed};
+    const bool flags[] = {m->guest_runs,  m->cancelled,    m->connected,      m->engaged,
+                          m->peer_undone, m->inspected,    m->armed,          m->copying,
+                          m->paused,      m->told,         m->has_qemu,       m->loaded,
+                          m->let_run,     m->needs_person, w->connected,      w->qemu,
+                          w->qemu_speaks, w->seen_paused,  w->seen_completed, m->has_record,
+                          m->peer_failed, m->by_word,      m->disowned,       m->stuck,
+                          w->claimed,     w->reclaimed,    w->by_word,        w->disowned};
     uint64_t since = m->now_ns - m->times.phase_ns[m->phase];
 
     memset(key, 0, 3 * sizeof *key);
@@ -1050,7 +1443,9 @@ static void key_of(const struct world *w, uint64_t key[3])
     put(&key[1], GW_MSG_MAX, w->heard);
     put(&key[1], GW_MSG_MAX, w->said);
     put(&key[2], 16, since < limits.preparing_ns ? since : limits.preparing_ns); /* the longest */
-    put(&key[2], 16, m->deadline_ns == UINT64_MAX ? UINT16_MAX : m->deadline_ns - m->now_ns);
+    put(&key[2], 16, from_now(m, m->deadline_ns));
+    put(&key[2], 16, from_now(m, m->retry_at_ns));
+    put(&key[2], 16, from_now(m, m->reclaim_at_ns));
 }
 
 static void add_world(struct exploration *x, const struct world *w)
@@ -1102,6 +1497,10 @@ static void note_event(struct world *w, const struct gw_event *ev)
             w->failed |= UINT32_C(1) << ev->done.op & (OP_BIT(RESUME) | OP_BIT(STOP_COPY));
         else if (ev->done.op == GW_OP_CONNECT)
             w->connected = true;
+        w->claimed |= ev->done.op == GW_OP_CLAIM && !ev->error;
+        w->disowned |= ev->done.op == GW_OP_RECLAIM && ev->error && ev->done.conflict;
+        w->reclaimed |=
+            ev->done.op == GW_OP_RECLAIM && (!ev->error || (w->by_word && !ev->done.conflict));
         if (ev->done.op == GW_OP_STOP_COPY)
             w->qemu_speaks = false;
         if (ev->done.op == GW_OP_DESTROY)
@@ -1150,6 +1549,11 @@ static void check_consequence(const struct exploration *x, enum gw_phase before,
 
     if (before <= GW_SWITCHOVER && is_failure(ev))
         EXPECT(x, given_up);
+    if (before == GW_COMMITTING && w->m.role == GW_DESTINATION && w->m.has_record &&
+        !(w->begun & OP_BIT(RESUME)) && ev->type == GW_EV_MESSAGE && ev->message == GW_MSG_ABORT) {
+        EXPECT(x, given_up || !x->honest); /* the source has swapped the record back */
+        return;
+    }
     if ((before == GW_COMMITTING || before == GW_FINISHING) &&
         (mind_changed || ev->type == GW_EV_PEER_LOST))
         EXPECT(x, !given_up);
@@ -1171,6 +1575,7 @@ static void forget(struct world *w)
 {
     w->heard = w->said = w->begun = w->failed = 0;
     w->connected = w->qemu = w->qemu_speaks = w->seen_paused = w->seen_completed = false;
+    w->claimed = w->reclaimed = w->by_word = w->disowned = false;
 }
 
 static void try_event(struct exploration *x, uint32_t at, struct gw_event ev)
@@ -1213,12 +1618,18 @@ static void try_event(struct exploration *x, uint32_t at, struct gw_event ev)
 static void try_done(struct exploration *x, uint32_t at, enum gw_op op)
 {
     const struct gw_error *errors[] = {NULL, &an_error, &gone_error};
+    bool swaps = op == GW_OP_CLAIM || op == GW_OP_RECLAIM;
 
-    for (unsigned i = 0; i < GW_ARRAY_SIZE(errors); i++)
-        for (int runs = 0; runs <= (op == GW_OP_INSPECT && !errors[i]); runs++)
-            try_event(
-                x, at,
-                (struct gw_event){.type = GW_EV_DONE, .error = errors[i], .done = {op, runs != 0}});
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(errors) - swaps; i++)
+        for (int yes = 0; yes <= ((op == GW_OP_INSPECT && !errors[i]) || (swaps && errors[i]));
+             yes++) {
+            struct gw_event ev = {.type = GW_EV_DONE, .error = errors[i], .done = {.op = op}};
+
+            ev.done.guest_runs = !swaps && yes;
+            ev.done.conflict = swaps && yes;
+            ev.done.has_record = op == GW_OP_INSPECT && x->has_record;
+            try_event(x, at, ev);
+        }
 }
 
 /* A QUERY comes over a connection of its own. */
@@ -1257,7 +1668,7 @@ static void try_everything(struct exploration *x, uint32_t at)
 /* first: as after gw_machine_begin() or gw_machine_recover(). */
 static void explore(bool honest, struct world *first, const struct gw_update *u, uint32_t phases)
 {
-    struct exploration x = {.honest = honest};
+    struct exploration x = {.honest = honest, .has_record = first->has_record};
     enum gw_phase from = first->m.phase;
 
     x.table = calloc(2 * STATES_MAX, sizeof *x.table);
@@ -1276,10 +1687,10 @@ static void explore(bool honest, struct world *first, const struct gw_update *u,
         if (!gw_phase_is_end(x.worlds[at].m.phase))
             try_everything(&x, at);
     exploring = NULL;
-    print_message("%s, %s, from %s: %u states, %u ends, %u intents at most\n",
+    print_message("%s, %s, %s record, from %s: %u states, %u ends, %u intents at most\n",
                   first->m.role == GW_SOURCE ? "source" : "destination",
-                  honest ? "honest" : "sloppy", gw_phase_name(from), x.n_worlds, x.n_ends,
-                  x.intents_max);
+                  honest ? "honest" : "sloppy", x.has_record ? "with" : "without a",
+                  gw_phase_name(from), x.n_worlds, x.n_ends, x.intents_max);
     assert_int_equal(x.phases, phases);
     assert_true(x.n_ends > 0);
     free(x.table);
@@ -1289,65 +1700,84 @@ static void explore(bool honest, struct world *first, const struct gw_update *u,
 
 #define ALL_PHASES ((UINT32_C(1) << GW_PHASE_MAX) - 1)
 
-static void explore_role(enum gw_role role, bool honest)
+static void explore_role(enum gw_role role, bool has_record, bool honest)
 {
-    struct world first = {.qemu = role == GW_SOURCE, .connected = role == GW_DESTINATION};
+    struct world first = {.qemu = role == GW_SOURCE,
+                          .connected = role == GW_DESTINATION,
+                          .has_record = has_record};
     struct gw_update u;
 
     gw_machine_init(&first.m, role, &limits);
+    first.m.has_record = role == GW_DESTINATION && has_record;
     gw_machine_begin(&first.m, 1000, &u);
     explore(honest, &first, &u, ALL_PHASES);
 }
 
-/* What a machine that begins anew cannot know of the time before, it has to assume. */
-static void explore_recovery(enum gw_phase left, bool guest_runs, bool honest)
+#define PHASE_BIT(phase) (UINT32_C(1) << (phase))
+
+static uint32_t phases_after_recovery(enum gw_phase left, bool has_record)
 {
-    const bool committed = left == GW_COMMITTING || left == GW_FINISHING;
-    struct world first = {.qemu = true, .seen_paused = true, .seen_completed = committed};
+    uint32_t committed = ALL_PHASES & ~(PHASE_BIT(GW_PREPARING) | PHASE_BIT(GW_PRECOPY) |
+                                        PHASE_BIT(GW_SWITCHOVER) | PHASE_BIT(GW_CANCELLED));
+
+    if (left == GW_COMMITTING || (left == GW_SWITCHOVER && has_record))
+        return committed;
+    if (left == GW_FINISHING)
+        return PHASE_BIT(GW_FINISHING) | PHASE_BIT(GW_COMPLETED);
+    return PHASE_BIT(GW_PREPARING) | PHASE_BIT(GW_FAILING) | PHASE_BIT(GW_FAILED);
+}
+
+/* What a machine that begins anew cannot know of the time before, it has to assume. */
+static void explore_recovery(enum gw_phase left, bool guest_runs, bool has_record, bool honest)
+{
+    const bool unsure = left == GW_SWITCHOVER && has_record,
+               committed = left == GW_COMMITTING || left == GW_FINISHING || unsure;
+    struct world first = {.qemu = true,
+                          .seen_paused = true,
+                          .seen_completed = committed,
+                          .has_record = has_record,
+                          .unsure = unsure};
     struct gw_update u;
 
     first.begun = OP_BIT(INSPECT) | OP_BIT(ARM) | OP_BIT(START);
     first.said = committed ? UINT32_C(1) << GW_MSG_COMMIT : 0;
-    first.qemu_speaks = !committed;
+    first.qemu_speaks = !committed || unsure;
     gw_machine_init(&first.m, GW_SOURCE, &limits);
     first.m.guest_runs = guest_runs;
+    first.m.has_record = has_record;
     gw_machine_recover(&first.m, left, 1000, &u);
-    explore(honest, &first, &u,
-            left == GW_FINISHING ? UINT32_C(1) << GW_FINISHING | UINT32_C(1) << GW_COMPLETED
-            : left == GW_COMMITTING
-                ? ALL_PHASES & ~(UINT32_C(1) << GW_PREPARING | UINT32_C(1) << GW_PRECOPY |
-                                 UINT32_C(1) << GW_SWITCHOVER | UINT32_C(1) << GW_CANCELLED)
-                : UINT32_C(1) << GW_PREPARING | UINT32_C(1) << GW_FAILING |
-                      UINT32_C(1) << GW_FAILED);
+    explore(honest, &first, &u, phases_after_recovery(left, has_record));
 }
 
 static void every_state_of_the_source(void **state)
 {
     (void)state;
-    explore_role(GW_SOURCE, true);
+    explore_role(GW_SOURCE, false, true);
+    explore_role(GW_SOURCE, true, true);
 }
 
 static void every_state_of_the_destination(void **state)
 {
     (void)state;
-    explore_role(GW_DESTINATION, true);
+    explore_role(GW_DESTINATION, false, true);
+    explore_role(GW_DESTINATION, true, true);
 }
 
 static void every_state_after_a_recovery(void **state)
 {
     (void)state;
     for (enum gw_phase left = GW_PREPARING; left < GW_PHASE_MAX; left++)
-        for (int runs = 0; runs <= 1 && !gw_phase_is_end(left); runs++) {
-            explore_recovery(left, runs, true);
-            explore_recovery(left, runs, false);
-        }
+        for (int kind = 0; kind < 8 && !gw_phase_is_end(left); kind++)
+            explore_recovery(left, kind & 1, kind & 2, kind & 4);
 }
 
 static void every_state_with_a_sloppy_driver(void **state)
 {
     (void)state;
-    explore_role(GW_SOURCE, false);
-    explore_role(GW_DESTINATION, false);
+    for (int has_record = 0; has_record <= 1; has_record++) {
+        explore_role(GW_SOURCE, has_record, false);
+        explore_role(GW_DESTINATION, has_record, false);
+    }
 }
 
 int main(void)
@@ -1356,6 +1786,8 @@ int main(void)
         cmocka_unit_test(names),
         cmocka_unit_test(stories_go_as_told),
         cmocka_unit_test(recovery_takes_up_what_was_left),
+        cmocka_unit_test(arrivals_are_judged),
+        cmocka_unit_test(only_two_phases_are_journaled_late),
         cmocka_unit_test(times_and_figures_are_noted),
         cmocka_unit_test(limits_on_precopy_are_the_source_s),
         cmocka_unit_test(every_state_of_the_source),
