@@ -367,6 +367,15 @@ static bool is_the_destinations(const struct outgoing *o, const struct gw_owner 
     return strcmp(record->node, o->base.peer) == 0 && record->epoch == o->base.vm->owner.epoch + 1;
 }
 
+/* The guest comes back all the same, by the destination's promise, and the record follows. */
+static void settle_later(struct outgoing *o)
+{
+    struct gw_owner theirs = {.epoch = o->base.vm->owner.epoch + 1};
+
+    snprintf(theirs.node, sizeof theirs.node, "%s", o->base.peer);
+    gw_hold_settle(o->base.vm, &theirs);
+}
+
 static void reclaimed(struct gw_owner_call *call, int result, const struct gw_owner *current,
                       const struct gw_error *error)
 {
@@ -383,6 +392,8 @@ static void reclaimed(struct gw_owner_call *call, int result, const struct gw_ow
         o->base.vm->owner = *current;
         gw_vm_save(o->base.vm);
     }
+    if (result < 0 && o->base.machine.by_word && o->base.vm)
+        settle_later(o);
     if (error)
         gw_migration_log(&o->base, GW_LOG_WARNING, "the owner record was not taken back: %s",
                          error->msg);

@@ -74,8 +74,10 @@ struct gw_vm {
     json_t *version; /* what QEMU said in its greeting */
     struct gw_vm_watcher *watcher;
     struct gw_vm_call *launch_call, *end_call;
-    char migration[16];      /* id of the migration that moves it, or "" */
-    struct gw_owner owner;   /* its owner record as this node last saw it; epoch 0: none */
+    char migration[16];         /* id of the migration that moves it, or "" */
+    struct gw_owner owner;      /* its owner record as this node last saw it; epoch 0: none */
+    struct gw_owner void_owner; /* see gw_hold_settle(); epoch 0: none */
+    struct gw_hold_settling *settling; /* NULL: nothing is to be settled */
     bool contested;          /* a migration left it paused here, and may have left it running on
                                 another node: only `godwit resolve` may resume it */
     struct gw_guestnet *net; /* while it moves, and shortly after; NULL otherwise */
@@ -100,8 +102,9 @@ struct gw_vm_claim {
     const char *rundir; /* the private directory that was made for it; NULL: none */
     enum gw_accel accel;
     bool foreign, incoming, ran, contested;
-    const char *migration;   /* id of the one that moves it, or "" */
-    struct gw_owner owner;   /* epoch 0: none is known */
+    const char *migration; /* id of the one that moves it, or "" */
+    struct gw_owner owner; /* epoch 0: none is known */
+    struct gw_owner void_owner;
     bool in_journal;         /* if the process is gone, what was made for it is removed */
     const char *const *taps; /* those made for it */
     unsigned n_taps;
