@@ -362,6 +362,12 @@ static void reclaim_from(struct outgoing *o, const struct gw_owner *from)
     gw_owners_swap(o->base.daemon->owners, o->base.vm->spec, &o->owner_call, from, &to);
 }
 
+/* Ours, later than known: an earlier RECLAIM that had no answer was carried out after all. */
+static bool is_ours(const struct outgoing *o, const struct gw_owner *record)
+{
+    return strcmp(record->node, o->base.record.from) == 0;
+}
+
 static bool is_the_destinations(const struct outgoing *o, const struct gw_owner *record)
 {
     return strcmp(record->node, o->base.peer) == 0 && record->epoch == o->base.vm->owner.epoch + 1;
@@ -382,8 +388,8 @@ static void reclaimed(struct gw_owner_call *call, int result, const struct gw_ow
     struct outgoing *o = gw_container_of(call, struct outgoing, owner_call);
     struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_RECLAIM}};
 
-    if (result == GW_OWNER_CONFLICT && o->base.machine.by_word && o->base.vm &&
-        is_the_destinations(o, current)) {
+    if (result == GW_OWNER_CONFLICT && o->base.vm &&
+        (is_ours(o, current) || (o->base.machine.by_word && is_the_destinations(o, current)))) {
         reclaim_from(o, current);
         return;
     }
