@@ -2,12 +2,20 @@
 #include "shell/hold.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "shell/daemon.h"
+#include "util/cleanup.h"
+
+static const struct timeval settle_again_in = {.tv_sec = 1};
+
+struct gw_hold_settling {
+    struct gw_hold hold;
+    struct event *timer;
+    unsigned n_lost; /* how often in a row the record was another's */
+};
 
 static const char *self_of(const struct gw_vm *vm)
 {
@@ -36,22 +44,22 @@ static void hold_it(struct gw_hold *hold, const struct gw_owner *record)
     finish(hold, NULL);
 }
 
-/* A destination that failed after it had swapped the record has no use for it any more. */
-static bool was_given_back(const struct gw_vm *vm, const struct gw_owner *record)
-{
-    return vm->given_back[0] && strcmp(record->node, vm->given_back) == 0 &&
-           record->epoch == vm->owner.epoch + 1;
-}
-
 static void changed(struct gw_owner_call *call, int result, const struct gw_owner *current,
                     const struct gw_error *error)
 {
     struct gw_hold *hold = gw_container_of(call, struct gw_hold, call);
 
-    if (result == 0)
+    if (result == 0) {
+        hold->vm->void_owner.epoch = 0; /* the epoch that it could follow from has been consumed */
         hold_it(hold, current);
-    else
+    } else {
         finish(hold, error);
+    }
+}
+
+static bool is_void(const struct gw_vm *vm, const struct gw_owner *record)
+{
+    return record->epoch == vm->void_owner.epoch && strcmp(record->node, vm->void_owner.node) == 0;
 }
 
 static void is_anothers(struct gw_hold *hold, const struct gw_owner *record)
@@ -91,11 +99,9 @@ static void was_read(struct gw_owner_call *call, int result, const struct gw_own
         gw_owners_create(vm->daemon->owners, vm->spec, call, &ours);
     else if (result != 0)
         finish(hold, error);
-    else if (was_given_back(vm, current))
-        gw_owners_swap(vm->daemon->owners, vm->spec, call, current, &ours);
-    else if (strcmp(current->node, ours.node) != 0)
+    else if (strcmp(current->node, ours.node) != 0 && !is_void(vm, current))
         is_anothers(hold, current);
-    else if (hold->how == GW_HOLD_RENEW)
+    else if (hold->how == GW_HOLD_RENEW || (vm->void_owner.epoch && hold->how != GW_HOLD_LOOK))
         gw_owners_swap(vm->daemon->owners, vm->spec, call, current, &ours);
     else
         hold_it(hold, current);
@@ -120,72 +126,66 @@ void gw_hold_cancel(struct gw_hold *hold)
     gw_owner_call_cancel(&hold->call);
 }
 
+static void settle_now(evutil_socket_t fd, short what, void *arg)
+{
+    struct gw_hold_settling *s = arg;
+
+    (void)fd;
+    (void)what;
+    if (s->hold.vm->void_owner.epoch)
+        gw_hold_take(&s->hold, s->hold.vm, GW_HOLD_RENEW);
+    else /* a migration that began meanwhile has done it */
+        gw_hold_settle_cancel(s->hold.vm);
+}
+
+/* The late swap may overtake ours once. A record that is another's for good is beyond us. */
+static void settled(struct gw_hold *hold, const struct gw_error *error)
+{
+    struct gw_hold_settling *s = gw_container_of(hold, struct gw_hold_settling, hold);
+    const struct gw_log *log = &hold->vm->daemon->log;
+
+    s->n_lost = error && error->code == GW_E_STATE ? s->n_lost + 1 : 0;
+    if (error && s->n_lost < 3) {
+        event_add(s->timer, &settle_again_in);
+        return;
+    }
+    gw_log(log, error ? GW_LOG_ERROR : GW_LOG_INFO, hold->vm->spec->name, "%s",
+           error ? error->msg : "its owner record is ours for certain again");
+    gw_hold_settle_cancel(hold->vm);
+}
+
+void gw_hold_settle(struct gw_vm *vm, const struct gw_owner *theirs)
+{
+    struct gw_hold_settling *s = calloc(1, sizeof *s);
+
+    if (!s)
+        abort();
+    gw_hold_settle_cancel(vm);
+    vm->void_owner = *theirs;
+    gw_vm_save(vm);
+    s->hold.vm = vm;
+    s->hold.done = settled;
+    s->timer = evtimer_new(vm->daemon->base, settle_now, s);
+    if (!s->timer)
+        abort();
+    vm->settling = s;
+    event_add(s->timer, &settle_again_in);
+}
+
+void gw_hold_settle_cancel(struct gw_vm *vm)
+{
+    struct gw_hold_settling *s = gw_steal_ptr(&vm->settling);
+
+    if (!s)
+        return;
+    gw_hold_cancel(&s->hold);
+    event_free(s->timer);
+    free(s);
+}
+
 void gw_hold_release(struct gw_vm *vm)
 {
     if (vm->owner.epoch && strcmp(vm->owner.node, self_of(vm)) == 0 &&
         gw_owners_has_store(vm->daemon->owners, vm->spec))
         gw_owners_remove(vm->daemon->owners, vm->spec, NULL, &vm->owner);
-}
-
-/* Repair. */
-
-static const struct timeval repair_interval = {.tv_sec = 5};
-
-struct gw_hold_repair {
-    struct gw_hold hold;
-    struct event *timer;
-};
-
-static void repaired(struct gw_hold *hold, const struct gw_error *error)
-{
-    struct gw_hold_repair *repair = gw_container_of(hold, struct gw_hold_repair, hold);
-    struct gw_vm *vm = hold->vm;
-
-    if (error && error->code != GW_E_STATE) { /* the store still does not answer */
-        event_add(repair->timer, &repair_interval);
-        return;
-    }
-    if (error)
-        gw_log(&vm->daemon->log, GW_LOG_ERROR, vm->spec->name, "%s", error->msg);
-    else
-        gw_log(&vm->daemon->log, GW_LOG_INFO, vm->spec->name, "its owner record says %s again",
-               vm->owner.node);
-    vm->given_back[0] = '\0';
-    gw_vm_save(vm);
-    gw_hold_repair_free(vm);
-}
-
-static void repair_timer_came(evutil_socket_t fd, short what, void *arg)
-{
-    struct gw_vm *vm = arg;
-
-    (void)fd;
-    (void)what;
-    if (vm->migration[0]) /* it looks for itself */
-        event_add(vm->repair->timer, &repair_interval);
-    else
-        gw_hold_take(&vm->repair->hold, vm, GW_HOLD_RENEW);
-}
-
-void gw_hold_repair(struct gw_vm *vm, const char *node)
-{
-    struct gw_hold_repair *repair = calloc(1, sizeof *repair);
-
-    gw_hold_repair_free(vm);
-    snprintf(vm->given_back, sizeof vm->given_back, "%s", node);
-    if (!repair || !(repair->timer = evtimer_new(vm->daemon->base, repair_timer_came, vm)))
-        abort();
-    repair->hold.done = repaired;
-    vm->repair = repair;
-    event_add(repair->timer, &repair_interval);
-}
-
-void gw_hold_repair_free(struct gw_vm *vm)
-{
-    if (!vm->repair)
-        return;
-    gw_hold_cancel(&vm->repair->hold);
-    event_free(vm->repair->timer);
-    free(vm->repair);
-    vm->repair = NULL;
 }

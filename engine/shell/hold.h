@@ -32,17 +32,18 @@ void gw_hold_take(struct gw_hold *hold, struct gw_vm *vm, enum gw_hold_how how);
 /* done will not come any more. Fine on one that is all zeroes. */
 void gw_hold_cancel(struct gw_hold *hold);
 
+/*
+ * The guest came back to this node because `theirs`.node promised that it never ran there, but the
+ * store did not say whose the record is: a swap to *theirs that is still on its way may take effect
+ * at any time. Such a record is void from now on. It is swapped away, or the epoch before it is, as
+ * soon as the store answers, also by a daemon that is started after this one.
+ */
+void gw_hold_settle(struct gw_vm *vm, const struct gw_owner *theirs);
+
+/* Stops trying, because the VM goes. Fine where there is nothing to settle. */
+void gw_hold_settle_cancel(struct gw_vm *vm);
+
 /* Deletes the record of a guest that ended here, if it is ours; does not wait. */
 void gw_hold_release(struct gw_vm *vm);
-
-/*
- * The guest goes on here although nobody knows what its record says: `node` promised that it never
- * ran there, and no store answered. Tries every 5 s, also after a restart of the daemon, until the
- * record says this node again. The VM needs saving afterwards.
- */
-void gw_hold_repair(struct gw_vm *vm, const char *node);
-
-/* No more tries. */
-void gw_hold_repair_free(struct gw_vm *vm);
 
 #endif

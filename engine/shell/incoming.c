@@ -666,6 +666,7 @@ void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, cons
 static enum gw_wire_type verdict(const struct lookup *l, const char *asking, struct gw_error *error)
 {
     gw_error_set(error, GW_E_UNRESOLVED, "this node's journal does not know what became of it");
+    gw_error_hint(error, "see `godwit vm list` on this node, and its log");
     if (strcmp(l->role, "destination") != 0 || strcmp(l->peer, asking) != 0)
         return GW_WIRE_LOST;
     if (l->open) /* after a restart: QEMU has not said yet whether the guest runs */
@@ -676,6 +677,7 @@ static enum gw_wire_type verdict(const struct lookup *l, const char *asking, str
     if (strcmp(l->code, gw_code_name(GW_E_UNRESOLVED)) == 0)
         return GW_WIRE_LOST;
     gw_error_set(error, GW_E_STATE, "the guest does not run here, and never did in this migration");
+    gw_error_hint(error, "`godwit log` on this node tells why; start the migration again");
     return GW_WIRE_FAILED;
 }
 

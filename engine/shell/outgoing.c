@@ -418,9 +418,24 @@ static void reclaim_from(struct outgoing *o, const struct gw_owner *from)
     gw_owners_swap(o->base.daemon->owners, o->base.vm->spec, &o->owner_call, from, &to);
 }
 
+/* Ours, later than known: an earlier RECLAIM that had no answer was carried out after all. */
+static bool is_ours(const struct outgoing *o, const struct gw_owner *record)
+{
+    return strcmp(record->node, o->base.record.from) == 0;
+}
+
 static bool is_the_destinations(const struct outgoing *o, const struct gw_owner *record)
 {
     return strcmp(record->node, o->base.peer) == 0 && record->epoch == o->base.vm->owner.epoch + 1;
+}
+
+/* The guest comes back all the same, by the destination's promise, and the record follows. */
+static void settle_later(struct outgoing *o)
+{
+    struct gw_owner theirs = {.epoch = o->base.vm->owner.epoch + 1};
+
+    snprintf(theirs.node, sizeof theirs.node, "%s", o->base.peer);
+    gw_hold_settle(o->base.vm, &theirs);
 }
 
 static void reclaimed(struct gw_owner_call *call, int result, const struct gw_owner *current,
@@ -429,8 +444,8 @@ static void reclaimed(struct gw_owner_call *call, int result, const struct gw_ow
     struct outgoing *o = gw_container_of(call, struct outgoing, owner_call);
     struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_RECLAIM}};
 
-    if (result == GW_OWNER_CONFLICT && o->base.machine.by_word && o->base.vm &&
-        is_the_destinations(o, current)) {
+    if (result == GW_OWNER_CONFLICT && o->base.vm &&
+        (is_ours(o, current) || (o->base.machine.by_word && is_the_destinations(o, current)))) {
         reclaim_from(o, current);
         return;
     }
@@ -440,7 +455,7 @@ static void reclaimed(struct gw_owner_call *call, int result, const struct gw_ow
         gw_vm_save(o->base.vm);
     }
     if (result < 0 && o->base.machine.by_word && o->base.vm)
-        gw_hold_repair(o->base.vm, o->base.peer);
+        settle_later(o);
     if (error)
         gw_migration_log(&o->base, GW_LOG_WARNING, "the owner record was not taken back: %s",
                          error->msg);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "shell/arrival.h"
+#include "shell/hold.h"
 #include "shell/outgoing.h"
 #include "shell/recover.h"
 #include "util/cleanup.h"
@@ -76,7 +77,15 @@ static void found(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_err
         gw_arrival_gone(f->daemon, f->name);
     else if (vm->was_incoming)
         gw_arrival_found(f->daemon, vm);
+    else if (vm->void_owner.epoch)
+        gw_hold_settle(vm, &vm->void_owner);
     free(f);
+}
+
+static void read_owner(const json_t *json, struct gw_owner *owner)
+{
+    owner->epoch = (uint64_t)json_integer_value(json_object_get(json, "epoch"));
+    snprintf(owner->node, sizeof owner->node, "%s", text(json, "node"));
 }
 
 static int claim_vm(struct gw_daemon *d, const json_t *row)
@@ -92,12 +101,10 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
         .incoming = json_is_true(json_object_get(whole, "incoming")),
         .ran = !json_is_false(json_object_get(whole, "ran")),
         .contested = text(whole, "contested"),
-        .given_back = text(whole, "given_back"),
         .migration = text(row, "migration"),
         .in_journal = true,
         .taps = taps,
     };
-    const json_t *owner = json_object_get(whole, "owner");
     const json_t *list = json_object_get(whole, "taps");
     int accel = gw_accel_from_name(text(whole, "accel"));
     struct gw_vm_spec *spec;
@@ -108,8 +115,8 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
         gw_log(&d->log, GW_LOG_ERROR, text(row, "name"), "its journal entry: %s", error.msg);
         return -1;
     }
-    claim.owner.epoch = (uint64_t)json_integer_value(json_object_get(owner, "epoch"));
-    snprintf(claim.owner.node, sizeof claim.owner.node, "%s", text(owner, "node"));
+    read_owner(json_object_get(whole, "owner"), &claim.owner);
+    read_owner(json_object_get(whole, "void_owner"), &claim.void_owner);
     claim.accel = accel < 0 ? GW_ACCEL_TCG : (enum gw_accel)accel;
     for (; claim.n_taps < json_array_size(list) && claim.n_taps < GW_VM_MAX_NICS; claim.n_taps++) {
         taps[claim.n_taps] = json_string_value(json_array_get(list, claim.n_taps));

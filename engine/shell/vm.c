@@ -88,21 +88,25 @@ int gw_vm_check_new(struct gw_daemon *daemon, const struct gw_vm_spec *spec, str
 
 /* Journal. */
 
+static json_t *owner_json(const struct gw_owner *owner)
+{
+    return owner->epoch
+               ? json_pack("{s:s, s:I}", "node", owner->node, "epoch", (json_int_t)owner->epoch)
+               : NULL;
+}
+
 void gw_vm_save(struct gw_vm *vm)
 {
-    json_t *taps = json_array(), *whole, *owner = NULL;
+    json_t *taps = json_array(), *whole;
     struct gw_error error;
 
     for (unsigned i = 0; i < vm->n_taps; i++)
         json_array_append_new(taps, json_string(vm->tap_names[i]));
-    if (vm->owner.epoch)
-        owner =
-            json_pack("{s:s, s:I}", "node", vm->owner.node, "epoch", (json_int_t)vm->owner.epoch);
-    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o, s:o*, s:s, s:s}", "spec",
+    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o, s:o*, s:o*, s:s}", "spec",
                       gw_vm_spec_to_json(vm->spec), "accel", gw_accel_name(vm->accel), "incoming",
                       (int)(vm->incoming || vm->was_incoming), "foreign", (int)vm->foreign, "ran",
-                      (int)vm->ran, "taps", taps, "owner", owner, "contested", vm->contested,
-                      "given_back", vm->given_back);
+                      (int)vm->ran, "taps", taps, "owner", owner_json(&vm->owner), "void_owner",
+                      owner_json(&vm->void_owner), "contested", vm->contested);
     struct gw_journal_vm row = {
         .name = vm->spec->name,
         .uuid = vm->spec->uuid,
@@ -149,9 +153,9 @@ static void dispose(struct gw_vm *vm)
 void gw_vm_detach(struct gw_vm *vm)
 {
     TAILQ_REMOVE(&vm->daemon->vms, vm, link);
+    gw_hold_settle_cancel(vm);
     gw_qmp_session_cancel_call(&vm->status_call);
     gw_qmp_session_cancel_call(&vm->quit_call);
-    gw_hold_repair_free(vm);
     gw_qmp_link_free(vm->qmp);
     if (vm->exit_event)
         event_free(vm->exit_event);
@@ -580,11 +584,10 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
 
     vm->foreign = claim->foreign;
     vm->ran = claim->ran;
-    if (claim->given_back && claim->given_back[0])
-        gw_hold_repair(vm, claim->given_back);
     if (claim->contested)
         snprintf(vm->contested, sizeof vm->contested, "%s", claim->contested);
     vm->owner = claim->owner;
+    vm->void_owner = claim->void_owner;
     if (claim->migration)
         snprintf(vm->migration, sizeof vm->migration, "%s", claim->migration);
     vm->accel = claim->accel;

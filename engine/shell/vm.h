@@ -21,7 +21,7 @@
 
 struct gw_daemon;
 struct gw_vm;
-struct gw_hold_repair;
+struct gw_hold_settling;
 
 enum gw_vm_state {
     GW_VM_STARTING, /* QEMU is coming up */
@@ -75,14 +75,13 @@ struct gw_vm {
     json_t *version; /* what QEMU said in its greeting */
     struct gw_vm_watcher *watcher;
     struct gw_vm_call *launch_call, *end_call;
-    char migration[16];      /* id of the migration that moves it, or "" */
-    struct gw_owner owner;   /* its owner record as this node last saw it; epoch 0: none */
-    char given_back[64];     /* the node that said FAILED after COMMIT while no store answered: its
-                                record of owner.epoch + 1 may be taken, and is, see hold.h */
+    char migration[16];         /* id of the migration that moves it, or "" */
+    struct gw_owner owner;      /* its owner record as this node last saw it; epoch 0: none */
+    struct gw_owner void_owner; /* see gw_hold_settle(); epoch 0: none */
+    struct gw_hold_settling *settling; /* NULL: nothing is to be settled */
     char contested[64];      /* a migration left it paused here, and may have left it running on
                                 this node: only `godwit resolve` may resume it. "": not so */
     struct gw_guestnet *net; /* while it moves, and shortly after; NULL otherwise */
-    struct gw_hold_repair *repair; /* NULL: the owner record needs none */
     char tap_names[GW_VM_MAX_NICS][16];
     unsigned n_taps; /* those that this daemon made */
 };
@@ -104,9 +103,10 @@ struct gw_vm_claim {
     const char *rundir; /* the private directory that was made for it; NULL: none */
     enum gw_accel accel;
     bool foreign, incoming, ran;
-    const char *contested, *given_back; /* as in struct gw_vm */
-    const char *migration;              /* id of the one that moves it, or "" */
-    struct gw_owner owner;              /* epoch 0: none is known */
+    const char *contested; /* as in struct gw_vm */
+    const char *migration; /* id of the one that moves it, or "" */
+    struct gw_owner owner; /* epoch 0: none is known */
+    struct gw_owner void_owner;
     bool in_journal;         /* if the process is gone, what was made for it is removed */
     const char *const *taps; /* those made for it */
     unsigned n_taps;
