@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Holds the #includes to the layers: util < core < qmp, host < shell < tools.
+"""Holds the #includes to the layers: util < core < qmp, host, flow < shell < tools.
 Beside them storage, which sees util only.
 
 Usage: check_layers.py [REPOSITORY]. Prints each violation as FILE:LINE: text; exits 1 if any.
@@ -28,6 +28,7 @@ MUST_NOT = {
                    r'|sys/epoll|fcntl\.h|unistd\.h|pthread|threads\.h|stdio\.h',
     'qmp': LOOP + r'|cyaml|sys/socket|netinet/|arpa/|poll\.h|sys/epoll|pthread',
     'host': LOOP,
+    'flow': LOOP + r'|jansson|cyaml|netinet/|arpa/|sys/epoll',
     'codec': LOOP + r'|jansson|cyaml|sys/socket',
     'storage': LOOP + r'|jansson|cyaml|sys/socket|netinet/|arpa/|poll\.h|pthread',
     'include': LOOP + r'|jansson|cyaml',
