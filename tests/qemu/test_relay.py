@@ -15,7 +15,7 @@ import bare
 import godwit_lab
 
 sys.path.insert(0, f'{godwit_lab.REPO}/tests/guest')
-from guestq import Guest  # pylint: disable=wrong-import-position
+from guestq import Guest, NoAnswer  # pylint: disable=wrong-import-position
 
 RELAY = f'{godwit_lab.BUILD}/tests/flow/relay'
 MEMORY_MIB = 192
@@ -125,7 +125,11 @@ def move(directory, lanes, zero_pages, memory, mapped, *options):
             destination.qmp.wait_event('MIGRATION', status='completed')
         destination.qmp.call('cont')
         with contextlib.closing(Guest('127.0.0.1', destination.port)) as guest:
-            answer = guest.scan()
+            try:
+                answer = guest.scan()
+            except NoAnswer as error:
+                pytest.fail(f'{error}; {destination.qmp.call("query-status")}; the guest said: '
+                            f'{godwit_lab.file_tail(destination.console)}')
             assert answer['verdict'] == 'good', answer
             assert answer['pages_checked'] == (64 + 8) * 256, answer
         output, errors = relay.communicate(timeout=20)
