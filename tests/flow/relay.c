@@ -3,10 +3,12 @@
  * Stands between two QEMUs on one machine and does with the stream what the carrier's destination
  * does: pages go straight into the guest's RAM, stripped packets to QEMU. One thread a connection.
  *
- *     relay --listen PATH --connect PATH --lanes N [--pid PID --ramblocks FILE] [--record DIR]
+ *     relay --listen PATH --connect PATH --lanes N [--pid PID --ramblocks FILE [--poison]]
+ *           [--record DIR]
  *
  * --pid and --ramblocks (the answer to `info ramblock`) are the destination's; without them all
- * payload goes through QEMU. --record writes each multifd channel to DIR/lane-ID, with a pattern
+ * payload goes through QEMU. --poison fills that RAM before anything comes, so that a page which
+ * nobody writes is seen. --record writes each multifd channel to DIR/lane-ID, with a pattern
  * instead of the payload and at most RECORD_BYTES long. Prints "ready", at the end a line of JSON.
  */
 #include <errno.h>
@@ -407,6 +409,12 @@ static void report(void)
            gw_barrier_round(&barrier));
 }
 
+static void poison_ram(void)
+{
+    for (unsigned i = 0; i < ram.n_blocks; i++)
+        memset(gw_ram_at(&ram.block[i], 0, ram.block[i].n_bytes), 0xa5, ram.block[i].n_bytes);
+}
+
 static void open_ram(pid_t pid, const char *path)
 {
     struct gw_error error;
@@ -427,16 +435,14 @@ static void open_ram(pid_t pid, const char *path)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"listen", required_argument, NULL, 'l'},
-        {"connect", required_argument, NULL, 'c'},
-        {"lanes", required_argument, NULL, 'n'},
-        {"pid", required_argument, NULL, 'p'},
-        {"ramblocks", required_argument, NULL, 'r'},
-        {"record", required_argument, NULL, 'R'},
-        {0},
+        {"listen", required_argument, NULL, 'l'},    {"connect", required_argument, NULL, 'c'},
+        {"lanes", required_argument, NULL, 'n'},     {"pid", required_argument, NULL, 'p'},
+        {"ramblocks", required_argument, NULL, 'r'}, {"record", required_argument, NULL, 'R'},
+        {"poison", no_argument, NULL, 'P'},          {0},
     };
     const char *listen_path = NULL, *connect_path = NULL, *ramblocks = NULL;
     unsigned n_lanes = 0;
+    bool poison = false;
     pid_t pid = 0;
 
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
@@ -447,12 +453,15 @@ int main(int argc, char **argv)
         case 'p': pid = atoi(optarg); break;
         case 'r': ramblocks = optarg; break;
         case 'R': record_dir = optarg; break;
+        case 'P': poison = true; break;
         default: return 2;
         }
     if (!listen_path || !connect_path || n_lanes < 1 || n_lanes > LANES_MAX)
         return 2;
     if (ramblocks)
         open_ram(pid, ramblocks);
+    if (poison)
+        poison_ram();
     if (gw_barrier_init(&barrier, n_lanes) < 0)
         return 1;
     relay_all(listen_path, connect_path, n_lanes + 1);

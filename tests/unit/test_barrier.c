@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,13 +22,28 @@ static atomic_int n_before[ROUNDS]; /* lanes that have applied their pages of a 
 static atomic_int n_too_early;
 static unsigned dies_at[LANES]; /* the round before whose SYNC a lane ends; 0: never */
 
+/* Until all other lanes are asleep in the barrier. */
+static void await_others(void)
+{
+    unsigned n_arrived = 0;
+
+    while (n_arrived != LANES - 1) {
+        sched_yield();
+        pthread_mutex_lock(&barrier.lock);
+        n_arrived = barrier.n_arrived;
+        pthread_mutex_unlock(&barrier.lock);
+    }
+}
+
 static void *lane(void *argument)
 {
     unsigned *dies = argument;
 
     for (unsigned round = 0; round < ROUNDS; round++) {
-        if (*dies && round == *dies)
+        if (*dies && round == *dies) {
+            await_others();
             break;
+        }
         atomic_fetch_add(&n_before[round], 1);
         if (gw_barrier_arrive(&barrier) != 0)
             return NULL;
