@@ -31,7 +31,7 @@ MUST_NOT = {
     'qmp': LOOP + r'|cyaml|sys/socket|netinet/|arpa/|poll\.h|sys/epoll|pthread',
     'host': LOOP,
     'codec': LOOP + r'|jansson|cyaml|sys/socket',
-    'flow': LOOP + r'|jansson|cyaml',
+    'flow': LOOP + r'|jansson|cyaml|netinet/|arpa/|sys/epoll',
     'storage': LOOP + r'|cyaml|sys/socket|netinet/|arpa/|poll\.h',
     'transports': r'event2/|event\.h|evhttp|sqlite3|curl/|systemd/|jansson|cyaml',
     'include': LOOP + r'|jansson|cyaml',
