@@ -275,6 +275,11 @@ void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, uint64_t now_
               "the guest stays where it is; start the migration again", u);
 }
 
+bool gw_machine_is_contested(const struct gw_machine *m)
+{
+    return m->role == GW_SOURCE && m->needs_person && m->times.phase_ns[GW_COMMITTING];
+}
+
 bool gw_machine_can_cancel(const struct gw_machine *m)
 {
     return m->phase == GW_PREPARING || m->phase == GW_PRECOPY || m->phase == GW_SWITCHOVER;

@@ -271,6 +271,10 @@ enum gw_arrival {
 enum gw_arrival gw_arrival_judge(enum gw_phase phase, enum gw_arrival_qemu qemu,
                                  enum gw_arrival_record record);
 
+/* A source that ended: the destination may run the guest, so that the copy here must not without a
+ * person's word. */
+bool gw_machine_is_contested(const struct gw_machine *m);
+
 /* True while a GW_EV_CANCEL would be heeded. */
 bool gw_machine_can_cancel(const struct gw_machine *m);
 

@@ -271,6 +271,8 @@ static int committing_message(struct gw_machine *m, const struct gw_event *ev, s
     case GW_MSG_FAILED: destination_failed(m, ev, u); return 0;
     case GW_MSG_BUSY: m->retry_at_ns = m->now_ns + m->limits.retry_ns; return 0;
     case GW_MSG_LOST:
+        if (m->has_record && m->has_qemu && !m->disowned) /* it may never have swapped */
+            reclaim(m, u);
         if (m->ops) { /* nothing may be under way at the end: ask again when it is done */
             m->retry_at_ns = m->now_ns + m->limits.retry_ns;
             return 0;

@@ -272,7 +272,8 @@ static void resolve(struct gw_http_api *api, struct gw_http_request *request,
 {
     struct gw_resolve_request wanted = {.vm = gw_http_param(request, "vm"),
                                         .action = action,
-                                        .dead = optional(request, "dead")};
+                                        .dead = optional(request, "dead"),
+                                        .pool = gw_http_query(request, "pool")};
     struct resolve_request *r = calloc(1, sizeof *r);
 
     if (!r)

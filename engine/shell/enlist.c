@@ -190,7 +190,7 @@ static void pinned(struct gw_qmp_batch *batch, json_t *replies, const struct gw_
         fail(e, &why);
         return;
     }
-    gw_hold_take(&e->hold, e->vm, e->adopt ? GW_HOLD_KEEP : GW_HOLD_RENEW);
+    gw_hold_take(&e->hold, e->vm, GW_HOLD_RENEW);
 }
 
 static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)

@@ -12,7 +12,7 @@
 enum gw_hold_how {
     GW_HOLD_RENEW, /* a new life begins: a record of ours is swapped, so that whatever is still on
                       its way from the last life comes too late */
-    GW_HOLD_KEEP,  /* it goes on: a record of ours is left as it is */
+    GW_HOLD_KEEP,  /* it goes on, and nothing is on its way: a record of ours is left as it is */
     GW_HOLD_LOOK,  /* the same, and where there is none, none is made */
 };
 

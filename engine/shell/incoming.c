@@ -37,6 +37,7 @@ struct incoming {
     struct gw_findings findings;
     struct gw_vm_call launch_call, end_call;
     struct gw_inspect inspect;
+    bool inspecting;
     struct gw_qmp_batch batch;
     struct gw_qmp_call op_call;
     char host[256], port[8]; /* where QEMU listens */
@@ -95,6 +96,7 @@ static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw
 {
     struct incoming *in = gw_container_of(inspect, struct incoming, inspect);
 
+    in->inspecting = false;
     if (error) {
         done(in, GW_OP_LAUNCH, error);
         return;
@@ -102,6 +104,17 @@ static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw
     in->facts = json_incref(facts);
     if (compare(in, facts) == 0)
         done(in, GW_OP_LAUNCH, NULL);
+}
+
+/* Its QEMU ended while Ceph was asked about its disks. */
+static void vm_gone(struct gw_migration *m, const struct gw_error *error)
+{
+    struct incoming *in = incoming_of(m);
+
+    gw_inspect_fini(&in->inspect);
+    if (in->inspecting)
+        done(in, GW_OP_LAUNCH, error);
+    in->inspecting = false;
 }
 
 static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
@@ -119,6 +132,7 @@ static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_
     vm->net = gw_guestnet_open(vm);
     gw_guestnet_hold(vm->net);
     in->listens = in->guest_runs && gw_guestnet_listen(vm->net, &in->listener);
+    in->inspecting = true;
     gw_inspect_start(&in->inspect, vm, inspected);
 }
 
@@ -151,18 +165,47 @@ static void record_read(struct gw_owner_call *call, int result, const struct gw_
                  "the owner record of %s, %s's with epoch %" PRIu64 ", is not seen from %s: %s",
                  in->base.vm_name, in->from.node, in->from.epoch, in->base.record.to,
                  result == 0 ? "there it is another one" : error->msg);
-    gw_error_hint(&why, "see whether owner_store on %s is the very directory that %s uses",
+    gw_error_hint(&why,
+                  "see whether owner_store (with disks on RBD: ceph_conf) names the same on %s and "
+                  "%s; if so, start the migration again",
                   in->base.record.to, in->from.node);
+    done(in, GW_OP_LAUNCH, &why);
+}
+
+/* The source knows of none: then there must be none, or a swap of somebody's would be ignored. */
+static void no_record_expected(struct gw_owner_call *call, int result,
+                               const struct gw_owner *current, const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(call, struct incoming, owner_call);
+    struct gw_error why;
+
+    if (result == GW_OWNER_ABSENT) {
+        launch(in);
+        return;
+    }
+    if (result < 0)
+        why = *error;
+    else
+        gw_error_set(&why, GW_E_INCOMPATIBLE,
+                     "%s has an owner record, %s's, which %s does not know of", in->base.vm_name,
+                     current->node, in->base.peer);
+    if (result >= 0)
+        gw_error_hint(&why, "set owner_store in the configuration of godwitd on %s as on %s",
+                      in->base.peer, in->base.record.to);
     done(in, GW_OP_LAUNCH, &why);
 }
 
 static void op_launch(struct incoming *in)
 {
+    bool has_store = gw_owners_has_store(in->base.daemon->owners, in->spec);
     struct gw_error error;
 
-    if (!in->from.epoch) {
+    if (!in->from.epoch && has_store) {
+        in->owner_call.done = no_record_expected;
+        gw_owners_read(in->base.daemon->owners, in->spec, &in->owner_call);
+    } else if (!in->from.epoch) {
         launch(in);
-    } else if (gw_owners_has_store(in->base.daemon->owners, in->spec)) {
+    } else if (has_store) {
         in->owner_call.done = record_read;
         gw_owners_read(in->base.daemon->owners, in->spec, &in->owner_call);
     } else {
@@ -483,6 +526,7 @@ static void fini(struct gw_migration *m)
 static const struct gw_migration_ops incoming_ops = {
     .begin_op = begin_op,
     .body_of = body_of,
+    .vm_gone = vm_gone,
     .take_body = take_body,
     .hold = hold,
     .phase_changed = phase_changed,

@@ -84,6 +84,8 @@ static void log_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase 
 static void change_phase(struct gw_migration *m, enum gw_phase to)
 {
     gw_record_phase(&m->record, to, m->machine.now_ns);
+    if (gw_phase_is_end(to)) /* written together with the result */
+        return;
     if (!m->only_check && !gw_machine_journals_late(&m->machine, to))
         gw_daemon_journal_phase(m->daemon, m);
 }
@@ -175,6 +177,26 @@ static void set_deadline(struct gw_migration *m)
     event_add(m->deadline, &tv);
 }
 
+/*
+ * A QEMU that lives but whose QMP was lost on the way. It still is bound to this migration: a guest
+ * that has moved must not stay behind as a copy, nor one that may have be resumed by accident.
+ */
+static void leave_unseen_vm(struct gw_migration *m)
+{
+    struct gw_vm *vm = m->vm ? NULL : gw_vm_find(m->daemon, m->vm_name);
+
+    if (!vm || strcmp(vm->migration, m->id) != 0)
+        return;
+    if (m->machine.role == GW_SOURCE && m->machine.phase == GW_COMPLETED) {
+        gw_vm_end(vm, NULL);
+        return;
+    }
+    if (gw_machine_is_contested(&m->machine))
+        snprintf(vm->contested, sizeof vm->contested, "%s", m->peer);
+    vm->migration[0] = '\0';
+    gw_vm_save(vm);
+}
+
 /* The last thing that happens to a migration: from here on only its record remains. */
 static void end(struct gw_migration *m)
 {
@@ -182,6 +204,7 @@ static void end(struct gw_migration *m)
 
     m->ended = true;
     report_phases(m);
+    leave_unseen_vm(m);
     gw_migration_set_vm(m, NULL);
     if (!m->only_check)
         gw_daemon_journal_end(m->daemon, m);
@@ -361,6 +384,8 @@ static void vm_gone(struct gw_vm_watcher *watcher, const struct gw_error *error)
                                : "the guest runs on the source; see the kernel's log there for "
                                  "what ended QEMU, and start the migration again");
     m->vm = NULL;
+    if (m->ops->vm_gone)
+        m->ops->vm_gone(m, &why);
     gw_migration_post(m, &(struct gw_event){.type = GW_EV_QEMU_GONE, .error = &why});
 }
 

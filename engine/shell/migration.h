@@ -43,6 +43,8 @@ struct gw_migration_ops {
     void (*qemu_event)(struct gw_migration *m, const char *name, uint64_t at_ns);
     /* The phase has changed, and what follows from that was begun and sent. May be NULL. */
     void (*phase_changed)(struct gw_migration *m);
+    /* The VM is gone, m->vm is NULL already: stop what looks at it. May be NULL. */
+    void (*vm_gone)(struct gw_migration *m, const struct gw_error *error);
     /* Free what the role holds. */
     void (*fini)(struct gw_migration *m);
 };

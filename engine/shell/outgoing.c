@@ -31,6 +31,7 @@ static const struct timeval listen_limit = {.tv_usec = 150000};
 struct outgoing {
     struct gw_migration base;
     struct gw_inspect inspect;
+    bool inspecting;
     json_t *facts;      /* of the guest and of this node */
     json_t *spec;       /* of the VM: what PREPARE carries, even if QEMU ends meanwhile */
     json_t *peer_facts; /* of the destination, from PREPARED */
@@ -74,6 +75,12 @@ static void no_qemu(struct outgoing *o, enum gw_op op)
 
 /* INSPECT: what the guest is, and that it is ours to move */
 
+static void inspect_done(struct outgoing *o, const struct gw_event *ev)
+{
+    o->inspecting = false;
+    gw_migration_post(&o->base, ev);
+}
+
 static void held(struct gw_hold *hold, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(hold, struct outgoing, hold);
@@ -81,7 +88,7 @@ static void held(struct gw_hold *hold, const struct gw_error *error)
 
     ev.done.guest_runs = json_is_true(json_object_get(o->facts, "guest_runs"));
     ev.done.has_record = hold->vm->owner.epoch > 0;
-    gw_migration_post(&o->base, &ev);
+    inspect_done(o, &ev);
 }
 
 static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error)
@@ -89,13 +96,26 @@ static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw
     struct outgoing *o = gw_container_of(inspect, struct outgoing, inspect);
 
     if (error) {
-        done(o, GW_OP_INSPECT, error);
+        inspect_done(o, &(struct gw_event){
+                            .type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_INSPECT}});
         return;
     }
     o->facts = json_incref(facts);
     o->spec = gw_vm_spec_to_json(inspect->vm->spec);
     o->hold.done = held;
     gw_hold_take(&o->hold, inspect->vm, o->base.only_check ? GW_HOLD_LOOK : GW_HOLD_KEEP);
+}
+
+/* Whoever is asked about the VM just now must not come back to it. */
+static void vm_gone(struct gw_migration *m, const struct gw_error *error)
+{
+    struct outgoing *o = outgoing_of(m);
+
+    gw_inspect_fini(&o->inspect);
+    gw_hold_cancel(&o->hold);
+    if (o->inspecting)
+        inspect_done(o, &(struct gw_event){
+                            .type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_INSPECT}});
 }
 
 /* CONNECT */
@@ -594,7 +614,10 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
         return;
     }
     switch (op) {
-    case GW_OP_INSPECT: gw_inspect_start(&o->inspect, m->vm, inspected); break;
+    case GW_OP_INSPECT:
+        o->inspecting = true;
+        gw_inspect_start(&o->inspect, m->vm, inspected);
+        break;
     case GW_OP_ARM: op_arm(o); break;
     case GW_OP_START: command(o, op, "migrate", json_pack("{s:s}", "uri", o->uri)); break;
     case GW_OP_SWITCH: op_switch(o); break;
@@ -651,8 +674,11 @@ static int take_prepared(struct outgoing *o, const json_t *body, struct gw_error
 static uint64_t moment(const json_t *body, const char *key, int64_t offset_ns)
 {
     json_int_t theirs_ns = json_integer_value(json_object_get(body, key));
+    int64_t ours_ns;
 
-    return theirs_ns > offset_ns ? (uint64_t)(theirs_ns - offset_ns) : 0;
+    if (theirs_ns <= 0 || __builtin_sub_overflow((int64_t)theirs_ns, offset_ns, &ours_ns))
+        return 0;
+    return ours_ns > 0 ? (uint64_t)ours_ns : 0;
 }
 
 static void take_running(struct outgoing *o, const json_t *body)
@@ -730,7 +756,7 @@ static void phase_changed(struct gw_migration *m)
     if (!gw_phase_is_end(m->machine.phase) || !m->vm)
         return;
     gw_guestnet_free(gw_steal_ptr(&m->vm->net));
-    if (m->machine.needs_person && m->vm->state == GW_VM_PAUSED)
+    if (gw_machine_is_contested(&m->machine) && m->vm->state != GW_VM_RUNNING)
         snprintf(m->vm->contested, sizeof m->vm->contested, "%s", m->peer);
 }
 
@@ -775,6 +801,7 @@ static const struct gw_migration_ops outgoing_ops = {
     .take_body = take_body,
     .other_message = other_message,
     .qemu_event = qemu_event,
+    .vm_gone = vm_gone,
     .phase_changed = phase_changed,
     .fini = fini,
 };

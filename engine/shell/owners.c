@@ -17,7 +17,8 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-#define JOBS_MAX 256 /* under way at once: more means that the store does not answer at all */
+#define JOBS_MAX \
+    256 /* of one store, under way at once: more means that it does not answer at all */
 
 enum request { READ, CREATE, SWAP, REMOVE };
 
@@ -282,6 +283,17 @@ static struct gw_store *store_of(struct gw_owners *owners, const struct gw_vm_sp
     return image ? pool_store(owners, image, error) : owners->file;
 }
 
+/* One store that hangs must not use up what the others need. */
+static unsigned n_jobs_of(const struct gw_owners *owners, const struct gw_store *store)
+{
+    const struct gw_owners_job *job;
+    unsigned n = 0;
+
+    LIST_FOREACH (job, &owners->jobs, link)
+        n += job->store == store;
+    return n;
+}
+
 static void begin(struct gw_owners *owners, const struct gw_vm_spec *spec,
                   struct gw_owner_call *call, enum request request, const struct gw_owner *from,
                   const struct gw_owner *to)
@@ -312,10 +324,11 @@ static void begin(struct gw_owners *owners, const struct gw_vm_spec *spec,
     job->caller = call;
     if (call)
         call->job = job;
-    if (++owners->n_jobs > JOBS_MAX)
-        r = -EBUSY;
-    else if (!job->store)
+    owners->n_jobs++;
+    if (!job->store)
         r = -EIO; /* base.error says why */
+    else if (n_jobs_of(owners, job->store) > JOBS_MAX)
+        r = -EBUSY;
     else
         r = job->store->ops->caps & GW_STORE_BLOCKS ? start_thread(job) : submit(job);
     if (r < 0)
@@ -409,23 +422,24 @@ static void abandon_jobs(struct gw_owners *owners)
 {
     struct gw_owners_job *job, *next;
     struct mailbox *m = owners->mailbox;
+    unsigned n_answered = 0;
 
-    pthread_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock); /* from here on a thread that answers frees its job */
     m->closed = true;
-    STAILQ_FOREACH(job, &m->answered, mail)
-    job->mailbox = NULL; /* answered: nobody else has it */
-    pthread_mutex_unlock(&m->lock);
     for (job = LIST_FIRST(&owners->jobs); job; job = next) {
         next = LIST_NEXT(job, link);
         if (job->caller)
             job->caller->job = NULL;
         event_free(job->limit);
-        if (!job->mailbox) {
-            mailbox_unref(m);
-            owners->n_jobs--;
-            free(job);
-        }
+        if (!job->answered)
+            continue;
+        n_answered++;
+        free(job);
     }
+    pthread_mutex_unlock(&m->lock);
+    owners->n_jobs -= n_answered;
+    while (n_answered--)
+        mailbox_unref(m);
 }
 
 static void close_stores(struct gw_owners *owners)

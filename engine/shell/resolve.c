@@ -17,7 +17,7 @@ static const struct timeval peer_patience = {.tv_sec = 3};
 struct resolve {
     struct gw_daemon *daemon;
     struct gw_resolve_call *caller;
-    struct gw_vm_spec *spec; /* only its uuid, and the disks if the VM is here */
+    struct gw_vm_spec *spec; /* if the VM is not here: only where its record is */
     char vm_name[64];        /* "" if it is not on this node */
     char other[64];          /* the other node; "" if there is none */
     char dead[64];
@@ -221,6 +221,7 @@ static void all_is_known(struct resolve *r)
 {
     struct gw_error error;
 
+    event_del(r->patience);
     gw_peer_free(gw_steal_ptr(&r->conn));
     r->facts.here = qemu_here(r->daemon, r->spec->uuid);
     r->facts.dead = r->dead[0] != '\0';
@@ -324,10 +325,32 @@ static void record_read(struct gw_owner_call *call, int result, const struct gw_
 /* What is wrong with asking about it now; 0 or -1. */
 static int check_vm(const struct gw_vm *vm, enum gw_resolve_action action, struct gw_error *error)
 {
-    if (!vm || action == GW_RESOLVE_ACTION_MAX || (!vm->migration[0] && !vm->watcher))
+    bool busy = vm && (vm->migration[0] || vm->watcher || vm->state == GW_VM_STARTING ||
+                       vm->state == GW_VM_ENDING);
+
+    if (!busy || action == GW_RESOLVE_ACTION_MAX)
         return 0;
-    gw_error_set(error, GW_E_BUSY, "VM '%s' is being moved or started", vm->spec->name);
+    gw_error_set(error, GW_E_BUSY, "VM '%s' is being moved, started or ended", vm->spec->name);
     return gw_error_hint(error, "`godwit status` shows it; wait for its end");
+}
+
+/* Of a VM on this node a copy; otherwise what it takes to find the record. NULL: no memory. */
+static struct gw_vm_spec *spec_for(const struct gw_vm *vm, const struct gw_resolve_request *request)
+{
+    struct gw_vm_spec *spec = NULL;
+    json_t *json = vm ? gw_vm_spec_to_json(vm->spec) : NULL;
+
+    if (json && gw_vm_spec_from_json(json, &spec, NULL) < 0)
+        spec = NULL;
+    json_decref(json);
+    if (vm || !(spec = calloc(1, sizeof *spec)))
+        return spec;
+    spec->uuid = strdup(request->vm);
+    if (!request->pool)
+        return spec;
+    spec->disks = calloc(1, sizeof *spec->disks);
+    spec->n_disks = spec->disks && asprintf(&spec->disks->rbd, "%s/any", request->pool) > 0;
+    return spec;
 }
 
 void gw_resolve_start(struct gw_daemon *d, const struct gw_resolve_request *request,
@@ -350,8 +373,7 @@ void gw_resolve_start(struct gw_daemon *d, const struct gw_resolve_request *requ
         return;
     }
     r = calloc(1, sizeof *r);
-    if (!r || !(r->spec = calloc(1, sizeof *r->spec)) ||
-        !(r->spec->uuid = strdup(vm ? vm->spec->uuid : request->vm)) ||
+    if (!r || !(r->spec = spec_for(vm, request)) || !r->spec->uuid ||
         !(r->patience = evtimer_new(d->base, patience_ended, r)))
         abort();
     r->daemon = d;
@@ -361,8 +383,8 @@ void gw_resolve_start(struct gw_daemon *d, const struct gw_resolve_request *requ
     snprintf(r->vm_name, sizeof r->vm_name, "%s", vm ? vm->spec->name : "");
     snprintf(r->other, sizeof r->other, "%s", vm ? vm->contested : "");
     r->owner_call.done = record_read;
-    if (gw_owners_has_store(d->owners, vm ? vm->spec : r->spec))
-        gw_owners_read(d->owners, vm ? vm->spec : r->spec, &r->owner_call);
+    if (gw_owners_has_store(d->owners, r->spec))
+        gw_owners_read(d->owners, r->spec, &r->owner_call);
     else
         ask_other(r);
 }

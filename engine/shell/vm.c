@@ -332,6 +332,11 @@ static void cannot_talk(struct gw_vm *vm, const struct gw_error *error)
     struct gw_vm_watcher *watcher = gw_steal_ptr(&vm->watcher);
 
     gw_log(&vm->daemon->log, GW_LOG_WARNING, vm->spec->name, "QMP: %s", error->msg);
+    if (vm->was_incoming && error->code == GW_E_TIMEOUT) { /* its guest may run: ask again */
+        vm->watcher = watcher;
+        event_add(vm->qmp_timer, &later);
+        return;
+    }
     if (vm->launching || vm->incoming || vm->was_incoming) {
         vm->watcher = watcher; /* hears of the end */
         vm->end_error = *error;
@@ -343,7 +348,6 @@ static void cannot_talk(struct gw_vm *vm, const struct gw_error *error)
         give_back(vm, error);
         return;
     }
-    vm->migration[0] = '\0';
     event_add(vm->qmp_timer, &later);
     if (watcher)
         watcher->gone(watcher, error);

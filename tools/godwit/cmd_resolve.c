@@ -84,13 +84,20 @@ static int wanted(const struct gw_args *args, const char **actionp)
 
 int gw_cmd_resolve(struct gw_cli *cli, const struct gw_args *args)
 {
-    gw_autofree char *path = gw_client_path("/v1/resolve/", args->operand, "");
+    const char *pool = gw_args_text(args, "pool");
+    gw_autofree char *query = gw_text_format("%s%s", pool ? "?pool=" : "", pool ? pool : "");
+    gw_autofree char *path = gw_client_path("/v1/resolve/", args->operand, query);
     const char *dead = gw_args_text(args, "dead"), *action;
     GW_REPLY_AUTO struct gw_reply reply = {0};
     int status = GW_EXIT_FAILED;
     struct gw_error e;
     json_t *body;
 
+    if (pool &&
+        pool[strspn(pool, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")]) {
+        gw_error_set(&e, GW_E_USAGE, "'%s' is not the name of a pool", pool);
+        return gw_cli_fail(cli, &e);
+    }
     if (wanted(args, &action) < 0 || (dead && !action)) {
         gw_error_set(&e, GW_E_USAGE, "%s",
                      dead && !action ? "--dead goes with an action" : "give one action, not two");
