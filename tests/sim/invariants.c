@@ -68,14 +68,14 @@ static void check_somebody_runs(struct sim_world *w)
         broken(w, "the source has ended, and nobody runs the guest");
 }
 
-/* Nobody has swapped the record, and the store answers: no need to wait for a silent destination.
- */
+/* Nobody has swapped the record, and the store answers: no need to wait for a silent destination,
+ * if there is a copy to come back. */
 static void check_not_waiting(struct sim_world *w)
 {
     const struct gw_machine *m = &w->daemon[S].m;
 
     if (!w->plan.has_record || w->store_failed || w->plan.sloppy || w->record.epoch != 1 ||
-        !daemon_machine_works(w, S) || m->phase != GW_COMMITTING)
+        !daemon_machine_works(w, S) || m->phase != GW_COMMITTING || !w->qemu[S].alive)
         return;
     if (m->now_ns > m->times.phase_ns[GW_COMMITTING] + m->limits.reclaim_ns + 2 * STORE_WAIT_NS)
         broken(w, "the source waits, though the record is its own");
