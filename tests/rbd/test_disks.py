@@ -201,5 +201,5 @@ def test_a_cluster_that_stops(one, guest_on, daemon, phase):
                    f'{result.json.get("total_ms")} ms')
     assert result.status in (0, 1), str(result)
     assert guest.assert_unharmed() == (source, destination)[result.status == 0].name
-    guest.move()
+    guest.move_when_clean()
     guest.assert_unharmed()

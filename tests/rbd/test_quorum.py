@@ -30,7 +30,7 @@ def test_an_osd_dies_in_a_move(three, guest_on):
     assert guest.assert_unharmed() == (source, destination)[result.status == 0].name
     ceph = three.status()['ceph']
     assert ceph['daemons']['osd.1'] is None and 'OSD_DOWN' in ceph['checks'], ceph
-    guest.move()
+    guest.move_when_clean()
     guest.assert_unharmed()
     three.command('start', 'osd.1')
     wait_health(three, lambda health: health['status'] == 'HEALTH_OK')
