@@ -147,6 +147,19 @@ static void set_deadline(struct gw_migration *m)
     event_add(m->deadline, &tv);
 }
 
+/* A VM whose QEMU could not be talked to any more was bound to the migration until now: if it has
+ * ended meanwhile, its owner record was not removed with it, because it may be the destination's.
+ */
+static void forget_lost_vm(struct gw_migration *m)
+{
+    struct gw_vm *vm = gw_vm_find(m->daemon, m->vm_name);
+
+    if (!vm || strcmp(vm->migration, m->id) != 0)
+        return;
+    vm->migration[0] = '\0';
+    gw_vm_save(vm);
+}
+
 /* The last thing that happens to a migration: from here on only its record remains. */
 static void end(struct gw_migration *m)
 {
@@ -154,6 +167,7 @@ static void end(struct gw_migration *m)
 
     m->ended = true;
     gw_migration_set_vm(m, NULL);
+    forget_lost_vm(m);
     if (!m->only_check)
         gw_daemon_journal_end(m->daemon, m);
     if (m->watcher)

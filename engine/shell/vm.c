@@ -340,7 +340,6 @@ static void cannot_talk(struct gw_vm *vm, const struct gw_error *error)
         give_back(vm, error);
         return;
     }
-    vm->migration[0] = '\0';
     event_add(vm->qmp_timer, &later);
     if (watcher)
         watcher->gone(watcher, error);
