@@ -10,8 +10,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..
 import godwit_lab  # pylint: disable=wrong-import-position
 
 # The rest relies on these.
-ORDER = ('test_lab', 'test_move', 'test_refused', 'test_failures', 'test_adopt', 'test_figures',
-         'test_network', 'test_endurance', 'test_demo')
+ORDER = ('test_lab', 'test_move', 'test_refused', 'test_owners', 'test_failures', 'test_matrix',
+         'test_adopt', 'test_figures', 'test_network', 'test_endurance', 'test_demo')
 VM = 'web1'
 SANITIZER = re.compile(r'ERROR: (Leak|Address)Sanitizer|runtime error:')
 
@@ -53,7 +53,8 @@ def guest_needs(network_needs):
 @pytest.fixture(scope='session')
 def lab(guest_needs):
     """Three nodes, joined. Afterwards the daemons end in good order, for the leak sanitizer."""
-    with godwit_lab.Lab(f't{os.getpid()}', '--set', 'log_level=debug') as made:
+    with godwit_lab.Lab(f't{os.getpid()}', '--set', 'log_level=debug',
+                        '--set', 'breakpoints=true') as made:
         yield made
         for node in made.nodes.values():
             if node.daemon_pid():
