@@ -22,11 +22,12 @@
 #include "util/clock.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
-#define YANK_AFTER_NS      (300 * GW_NS_PER_MS)
+#define YANK_AFTER_MS      300
 #define SETTLE_LIMIT_NS    (10 * GW_NS_PER_S)
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
 static const struct timeval listen_limit = {.tv_usec = 150000};
+static const struct timeval yank_after = {.tv_usec = YANK_AFTER_MS * 1000};
 
 struct outgoing {
     struct gw_migration base;
@@ -328,7 +329,9 @@ static void op_switch(struct outgoing *o)
  *
  * Over a dead link QEMU does not settle by itself: migrate_cancel shuts down its main connection
  * only, and a multifd channel stays in send() until TCP gives up after minutes. `yank` shuts down
- * all of them (qapi/yank.json), so a QEMU that takes its time is yanked.
+ * all of them (qapi/yank.json), so a QEMU that takes its time is yanked. Out of band, because
+ * while it sends the device state QEMU holds the lock that every other command waits for, also
+ * migrate_cancel, and the guest is paused.
  */
 static void ask_whether_settled(struct outgoing *o);
 
@@ -360,6 +363,7 @@ static void yank(struct outgoing *o)
 {
     o->yanked = true;
     o->yank_call.done = yank_answered;
+    o->yank_call.oob = true;
     gw_qmp_link_execute(o->base.vm->qmp, &o->yank_call, "yank",
                         json_pack("{s:[{s:s}]}", "instances", "type", "migration"),
                         COMMAND_TIMEOUT_NS);
@@ -381,7 +385,7 @@ static void settle_answered(struct gw_qmp_batch *batch, json_t *replies,
                      (unsigned)(SETTLE_LIMIT_NS / GW_NS_PER_S));
         done(o, GW_OP_STOP_COPY, &late);
     } else {
-        if (waited_ns > YANK_AFTER_NS && !o->yanked)
+        if (waited_ns > YANK_AFTER_MS * GW_NS_PER_MS && !o->yanked)
             yank(o);
         event_add(o->settle_timer, &soon);
     }
@@ -393,10 +397,12 @@ static void settle_timer_came(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    if (o->base.vm)
-        ask_whether_settled(o);
-    else
+    if (!o->base.vm)
         no_qemu(o, GW_OP_STOP_COPY);
+    else if (gw_qmp_call_is_pending(&o->op_call))
+        yank(o); /* cancel_answered() goes on */
+    else
+        ask_whether_settled(o);
 }
 
 static void ask_whether_settled(struct outgoing *o)
@@ -413,6 +419,7 @@ static void cancel_answered(struct gw_qmp_call *call, json_t *reply, const struc
     struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
 
     (void)reply;
+    event_del(o->settle_timer);
     if (error)
         done(o, GW_OP_STOP_COPY, error);
     else
@@ -424,6 +431,7 @@ static void op_stop_copy(struct outgoing *o)
     o->stop_ns = gw_clock_ns();
     o->yanked = false;
     o->op_call.done = cancel_answered;
+    event_add(o->settle_timer, &yank_after);
     gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, "migrate_cancel", NULL, COMMAND_TIMEOUT_NS);
 }
 

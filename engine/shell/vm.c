@@ -418,10 +418,12 @@ static void qmp_closed(struct gw_qmp_handler *handler, const struct gw_error *er
 
 static int open_qmp(struct gw_vm *vm, struct gw_error *error)
 {
+    static const struct gw_qmp_link_options options = {.session.want_oob = true};
+
     vm->qmp_is_closed = false;
     vm->qmp_handler =
         (struct gw_qmp_handler){.ready = qmp_ready, .event = qmp_event, .closed = qmp_closed};
-    vm->qmp = gw_qmp_link_open(vm->daemon->base, vm->qmp_path, &vm->qmp_handler, NULL, error);
+    vm->qmp = gw_qmp_link_open(vm->daemon->base, vm->qmp_path, &vm->qmp_handler, &options, error);
     return vm->qmp ? 0 : -1;
 }
 

@@ -668,6 +668,13 @@ def kill(pid, how=signal.SIGKILL):
         os.close(fd)
 
 
+def only(found):
+    """The one element of what must have one."""
+    if len(found) != 1:
+        raise Failure(f'one was expected: {found}')
+    return found[0]
+
+
 def which_qemu():
     return shutil.which('qemu-system-x86_64') or '/usr/bin/qemu-system-x86_64'
 
