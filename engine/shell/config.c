@@ -17,7 +17,7 @@ struct config_file {
     char *name, *listen, *migration_address, *migration_ports, *state_dir, *run_dir, *socket, *qemu,
         *policies_dir, *owner_store, *ceph_conf, *ceph_user;
     enum gw_log_level *log_level;
-    bool *breakpoints;
+    bool *breakpoints, *announce_addresses;
 };
 
 static const cyaml_strval_t levels[] = {
@@ -47,6 +47,7 @@ static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_ENUM_PTR("log_level", OPTIONAL | CYAML_FLAG_STRICT, struct config_file, log_level,
                          levels, GW_ARRAY_SIZE(levels)),
     CYAML_FIELD_BOOL_PTR("breakpoints", OPTIONAL, struct config_file, breakpoints),
+    CYAML_FIELD_BOOL_PTR("announce_addresses", OPTIONAL, struct config_file, announce_addresses),
     CYAML_FIELD_END,
 };
 
@@ -261,6 +262,7 @@ static int take_ceph(struct reader *r)
 static int take_all(struct reader *r)
 {
     r->config->breakpoints = r->file->breakpoints && *r->file->breakpoints;
+    r->config->announce_addresses = !r->file->announce_addresses || *r->file->announce_addresses;
     r->config->log_level = r->file->log_level ? *r->file->log_level : GW_LOG_INFO;
     if (take_name(r) < 0 || take_listen(r) < 0 || take_migration(r) < 0)
         return -1;

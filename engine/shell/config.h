@@ -14,6 +14,7 @@
  *     owner_store: /srv/shared/godwit       owner records, in a directory that all nodes share
  *     ceph_conf: /etc/ceph/ceph.conf        of the cluster that RBD disks are in
  *     ceph_user: admin                      without "client."; ceph_conf says where its keyring is
+ *     announce_addresses: true              with a guest that moves, those that it has claimed
  *     log_level: info                       error, warning, info, debug
  *
  *     breakpoints: false                    for tests: see breakpoint.h
@@ -49,6 +50,7 @@ struct gw_config {
     char *owner_store;  /* absolute; NULL: none */
     char *ceph_conf;    /* absolute; NULL: where librados looks */
     char *ceph_user;    /* letters, digits and "._-"; NULL: librados takes "admin" */
+    bool announce_addresses;
     enum gw_log_level log_level;
     bool breakpoints;
 };

@@ -14,6 +14,7 @@
 #include "host/facts.h"
 #include "host/preflight.h"
 #include "shell/daemon.h"
+#include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "shell/error_json.h"
 #include "shell/incoming.h"
@@ -447,9 +448,9 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
 static int take_body(struct gw_migration *m, enum gw_message message, const json_t *body,
                      struct gw_error *error)
 {
-    (void)body;
     (void)error;
     if (message == GW_MSG_SWITCHING && m->vm && m->vm->net) {
+        gw_guestaddr_from_json(m->vm->addresses, json_object_get(body, "addresses"));
         gw_guestnet_prime(m->vm->net);
         gw_guestnet_take(m->vm->net);
     }

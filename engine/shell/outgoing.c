@@ -13,6 +13,7 @@
 #include "host/facts.h"
 #include "host/findings.h"
 #include "shell/daemon.h"
+#include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "shell/hold.h"
 #include "shell/inspect.h"
@@ -52,6 +53,7 @@ struct outgoing {
     bool final_figures;              /* the figures being asked for are the last ones */
     bool listens;             /* the destination will say when the guest has sent its first frame */
     struct event *hear_timer; /* DESTROY waits for that */
+    bool came_back;           /* the guest was paused, and was let run here again */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -274,6 +276,7 @@ static void op_resume(struct outgoing *o)
 {
     if (o->base.vm->net)
         gw_guestnet_take(o->base.vm->net);
+    o->came_back = true;
     command(o, GW_OP_RESUME, "cont", NULL);
 }
 
@@ -600,6 +603,8 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
 
     json_t *body = json_object();
 
+    if (message == GW_MSG_SWITCHING && m->vm)
+        json_object_set_new(body, "addresses", gw_guestaddr_to_json(m->vm->addresses));
     if (message != GW_MSG_PREPARE)
         return body;
     json_object_set(body, "spec", o->spec);
@@ -714,7 +719,10 @@ static void phase_changed(struct gw_migration *m)
         send_frames(o);
     if (!gw_phase_is_end(m->machine.phase) || !m->vm)
         return;
-    gw_guestnet_free(gw_steal_ptr(&m->vm->net));
+    if (o->came_back && m->vm->net)
+        gw_guestnet_announce(m->vm->net);
+    else
+        gw_guestnet_free(gw_steal_ptr(&m->vm->net));
     if (m->machine.needs_person && m->vm->state == GW_VM_PAUSED)
         snprintf(m->vm->contested, sizeof m->vm->contested, "%s", m->peer);
 }

@@ -21,6 +21,7 @@
 
 struct gw_daemon;
 struct gw_vm;
+struct gw_guestaddr;
 struct gw_hold_repair;
 
 enum gw_vm_state {
@@ -75,14 +76,15 @@ struct gw_vm {
     json_t *version; /* what QEMU said in its greeting */
     struct gw_vm_watcher *watcher;
     struct gw_vm_call *launch_call, *end_call;
-    char migration[16];      /* id of the migration that moves it, or "" */
-    struct gw_owner owner;   /* its owner record as this node last saw it; epoch 0: none */
-    char given_back[64];     /* the node that said FAILED after COMMIT while no store answered: its
-                                record of owner.epoch + 1 may be taken, and is, see hold.h */
-    char contested[64];      /* a migration left it paused here, and may have left it running on
-                                this node: only `godwit resolve` may resume it. "": not so */
-    struct gw_guestnet *net; /* while it moves, and shortly after; NULL otherwise */
-    struct gw_hold_repair *repair; /* NULL: the owner record needs none */
+    char migration[16];    /* id of the migration that moves it, or "" */
+    struct gw_owner owner; /* its owner record as this node last saw it; epoch 0: none */
+    char given_back[64];   /* the node that said FAILED after COMMIT while no store answered: its
+                              record of owner.epoch + 1 may be taken, and is, see hold.h */
+    char contested[64];    /* a migration left it paused here, and may have left it running on
+                              this node: only `godwit resolve` may resume it. "": not so */
+    struct gw_guestaddr *addresses; /* what its NICs have claimed; NULL: nobody listens */
+    struct gw_guestnet *net;        /* while it moves, and shortly after; NULL otherwise */
+    struct gw_hold_repair *repair;  /* NULL: the owner record needs none */
     char tap_names[GW_VM_MAX_NICS][16];
     unsigned n_taps; /* those that this daemon made */
 };

@@ -33,6 +33,7 @@ static void everything_can_be_said(void **state)
                            "policies_dir: /p\n"
                            "owner_store: /o\n"
                            "breakpoints: true\n"
+                           "announce_addresses: false\n"
                            "ceph_conf: /c.conf\n"
                            "ceph_user: godwit\n"
                            "log_level: debug\n",
@@ -51,6 +52,7 @@ static void everything_can_be_said(void **state)
     assert_string_equal(c->policies_dir, "/p");
     assert_string_equal(c->owner_store, "/o");
     assert_true(c->breakpoints);
+    assert_false(c->announce_addresses);
     assert_string_equal(c->ceph_conf, "/c.conf");
     assert_string_equal(c->ceph_user, "godwit");
     assert_int_equal(c->log_level, GW_LOG_DEBUG);
@@ -75,6 +77,7 @@ static void what_is_absent_has_defaults(void **state)
     assert_string_equal(c->policies_dir, "/etc/godwit/policies");
     assert_null(c->owner_store);
     assert_false(c->breakpoints);
+    assert_true(c->announce_addresses);
     assert_null(c->ceph_conf);
     assert_null(c->ceph_user);
     assert_int_equal(c->log_level, GW_LOG_INFO);
