@@ -60,14 +60,14 @@ static int read_stat(pid_t pid, uint64_t values[STAT_MAX])
  * In the child: descriptors 0-2 are set, 3 is the pipe that reports a failed exec, and all others
  * are closed. The copies come first, because any of the three may be one of 0-3 already.
  */
-static int arrange_fds(int null_fd, int log_fd, int report_fd)
+static int arrange_fds(int input_fd, int log_fd, int report_fd)
 {
-    null_fd = fcntl(null_fd, F_DUPFD_CLOEXEC, 4);
+    input_fd = fcntl(input_fd, F_DUPFD_CLOEXEC, 4);
     log_fd = fcntl(log_fd, F_DUPFD_CLOEXEC, 4);
     report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, 4);
-    if (null_fd < 0 || log_fd < 0 || report_fd < 0)
+    if (input_fd < 0 || log_fd < 0 || report_fd < 0)
         return -1;
-    if (dup2(null_fd, 0) < 0 || dup2(log_fd, 1) < 0 || dup2(log_fd, 2) < 0)
+    if (dup2(input_fd, 0) < 0 || dup2(log_fd, 1) < 0 || dup2(log_fd, 2) < 0)
         return -1;
     if (dup3(report_fd, 3, O_CLOEXEC) < 0)
         return -1;
@@ -85,11 +85,11 @@ static void reset_signals(void)
 }
 
 /* Only async-signal-safe calls: the daemon may have threads. */
-static _Noreturn void run_child(char *const argv[], int null_fd, int log_fd, int report_fd)
+static _Noreturn void run_child(char *const argv[], int input_fd, int log_fd, int report_fd)
 {
     int error;
 
-    if (setsid() >= 0 && arrange_fds(null_fd, log_fd, report_fd) >= 0) {
+    if (setsid() >= 0 && arrange_fds(input_fd, log_fd, report_fd) >= 0) {
         report_fd = 3;
         reset_signals();
         execvp(argv[0], argv);
@@ -150,10 +150,10 @@ static int hold_child(pid_t pid, struct gw_process *p)
     return 0;
 }
 
-int gw_process_start(char *const argv[], const char *log_path, struct gw_process *p,
-                     struct gw_error *e)
+int gw_process_start_reading(char *const argv[], int input_fd, const char *log_path,
+                             struct gw_process *p, struct gw_error *e)
 {
-    gw_autoclose int null_fd = -1, log_fd = -1, report_read = -1, report_write = -1;
+    gw_autoclose int log_fd = -1, report_read = -1, report_write = -1;
     sigset_t all, old;
     uint64_t offset = 0;
     int report[2], r;
@@ -163,9 +163,6 @@ int gw_process_start(char *const argv[], const char *log_path, struct gw_process
     log_fd = open_log(log_path, &offset, e);
     if (log_fd < 0)
         return -1;
-    null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (null_fd < 0)
-        return gw_error_set_sys(e, errno, "open /dev/null");
     if (pipe2(report, O_CLOEXEC) < 0)
         return gw_error_set_sys(e, errno, "make a pipe");
     report_read = report[0];
@@ -176,7 +173,7 @@ int gw_process_start(char *const argv[], const char *log_path, struct gw_process
     sigprocmask(SIG_SETMASK, &all, &old);
     pid = fork();
     if (pid == 0)
-        run_child(argv, null_fd, log_fd, report_write);
+        run_child(argv, input_fd, log_fd, report_write);
     r = -errno;
     sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid < 0)
@@ -195,6 +192,17 @@ int gw_process_start(char *const argv[], const char *log_path, struct gw_process
     }
     p->log_offset = offset;
     return 0;
+}
+
+int gw_process_start(char *const argv[], const char *log_path, struct gw_process *p,
+                     struct gw_error *e)
+{
+    gw_autoclose int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    *p = GW_PROCESS_NONE;
+    if (null_fd < 0)
+        return gw_error_set_sys(e, errno, "open /dev/null");
+    return gw_process_start_reading(argv, null_fd, log_path, p, e);
 }
 
 int gw_process_attach(pid_t pid, uint64_t start_time, struct gw_process *p, struct gw_error *e)

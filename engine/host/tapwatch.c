@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <linux/sockios.h>
 #include <linux/virtio_net.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip6.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
+#include "host/addresses.h"
 #include "host/tapwatch.h"
 #include "util/cleanup.h"
 
+#define CLAIMS_BYTES (64 << 10)
 #define BUFFER_BYTES (16 << 20) /* copies that wait; the kernel counts each with its overhead */
 
 int gw_tapwatch_open(struct gw_tapwatch *w, const char *tap, struct gw_error *error)
@@ -90,18 +95,54 @@ int gw_tapwatch_read(struct gw_tapwatch *w, struct gw_tapwatch_frame *frame, str
     return 1;
 }
 
-int gw_tapwatch_open_ear(struct gw_tapwatch *w, const char *tap, struct gw_error *error)
+/* filter may be NULL. */
+static int open_ear(struct gw_tapwatch *w, const char *tap, const struct sock_fprog *filter,
+                    struct gw_error *error)
 {
-    int on = 1;
+    int on = 1, room = CLAIMS_BYTES;
 
     if (gw_tapwatch_open(w, tap, error) < 0)
         return -1;
-    if (setsockopt(w->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) < 0) {
+    if (filter)
+        setsockopt(w->fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    if (setsockopt(w->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) < 0 ||
+        (filter && setsockopt(w->fd, SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof *filter) < 0)) {
         gw_error_set_sys(error, errno, "listen to %s", tap);
         gw_tapwatch_fini(w);
         return -1;
     }
     return gw_tapwatch_start(w, error);
+}
+
+int gw_tapwatch_open_ear(struct gw_tapwatch *w, const char *tap, struct gw_error *error)
+{
+    return open_ear(w, tap, NULL, error);
+}
+
+#define AT_TYPE      (2 * ETH_ALEN)
+#define AT_NEXT      (ETH_HLEN + offsetof(struct ip6_hdr, ip6_nxt))
+#define AT_ICMP_TYPE (ETH_HLEN + sizeof(struct ip6_hdr))
+
+int gw_tapwatch_open_claims(struct gw_tapwatch *w, const char *tap, struct gw_error *error)
+{
+    struct sock_filter code[] = {
+        /* The kernel takes a tag out of the frame before this looks at it. */
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 9),
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, AT_TYPE),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETHERTYPE_ARP, 6, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETHERTYPE_IPV6, 0, 6),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AT_NEXT),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMPV6, 0, 4),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, AT_ICMP_TYPE),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, ND_ROUTER_SOLICIT, 0, 2),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, ND_NEIGHBOR_ADVERT, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, GW_ADDRESSES_FRAME_BYTES),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    const struct sock_fprog filter = {GW_ARRAY_SIZE(code), code};
+
+    return open_ear(w, tap, &filter, error);
 }
 
 int gw_tapwatch_hear(struct gw_tapwatch *w, uint64_t *at_nsp)

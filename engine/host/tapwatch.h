@@ -63,6 +63,13 @@ int gw_tapwatch_open_ear(struct gw_tapwatch *w, const char *tap, struct gw_error
  */
 int gw_tapwatch_hear(struct gw_tapwatch *w, uint64_t *at_nsp);
 
+/*
+ * As an ear, but only for what may be a claim of an address (addresses.h): ARP and neighbour
+ * discovery, without a VLAN tag; longer frames are cut. The kernel looks, so other frames cost
+ * nothing here; few wait, and later ones are lost then.
+ */
+int gw_tapwatch_open_claims(struct gw_tapwatch *w, const char *tap, struct gw_error *error);
+
 /* Idempotent. */
 void gw_tapwatch_fini(struct gw_tapwatch *w);
 

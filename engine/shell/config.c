@@ -11,13 +11,17 @@
 
 /* Leaves 47 bytes of a unix socket's path for what stands below run_dir. */
 #define RUN_DIR_MAX 60
+/* Of a network hook, in seconds; prepare must end before the preparing of a migration does. */
+#define HOOK_TIMEOUT_DEFAULT 10u
+#define HOOK_TIMEOUT_MAX     50u
 
 /* The file as it stands there. */
 struct config_file {
     char *name, *listen, *migration_address, *migration_ports, *state_dir, *run_dir, *socket, *qemu,
-        *policies_dir, *owner_store, *ceph_conf, *ceph_user;
+        *policies_dir, *owner_store, *ceph_conf, *ceph_user, *network_hook;
+    unsigned *network_hook_timeout;
     enum gw_log_level *log_level;
-    bool *breakpoints;
+    bool *breakpoints, *announce_addresses;
 };
 
 static const cyaml_strval_t levels[] = {
@@ -44,9 +48,13 @@ static const cyaml_schema_field_t fields[] = {
     STRING(owner_store, 1024),
     STRING(ceph_conf, 1024),
     STRING(ceph_user, 63),
+    STRING(network_hook, 1024),
+    CYAML_FIELD_UINT_PTR("network_hook_timeout", OPTIONAL, struct config_file,
+                         network_hook_timeout),
     CYAML_FIELD_ENUM_PTR("log_level", OPTIONAL | CYAML_FLAG_STRICT, struct config_file, log_level,
                          levels, GW_ARRAY_SIZE(levels)),
     CYAML_FIELD_BOOL_PTR("breakpoints", OPTIONAL, struct config_file, breakpoints),
+    CYAML_FIELD_BOOL_PTR("announce_addresses", OPTIONAL, struct config_file, announce_addresses),
     CYAML_FIELD_END,
 };
 
@@ -80,6 +88,7 @@ void gw_config_free(struct gw_config *config)
     free(config->owner_store);
     free(config->ceph_conf);
     free(config->ceph_user);
+    free(config->network_hook);
     free(config);
 }
 
@@ -258,15 +267,29 @@ static int take_ceph(struct reader *r)
     return 0;
 }
 
+static int take_hook(struct reader *r)
+{
+    const unsigned *timeout_s = r->file->network_hook_timeout;
+    struct gw_config *c = r->config;
+
+    c->network_hook = gw_steal_ptr(&r->file->network_hook);
+    c->network_hook_timeout_s = timeout_s ? *timeout_s : HOOK_TIMEOUT_DEFAULT;
+    if (c->network_hook_timeout_s < 1 || c->network_hook_timeout_s > HOOK_TIMEOUT_MAX)
+        return REJECT(r, "network_hook_timeout", "%u is not between 1 and %u seconds",
+                      c->network_hook_timeout_s, HOOK_TIMEOUT_MAX);
+    return c->network_hook ? need_absolute(r, "network_hook", c->network_hook) : 0;
+}
+
 static int take_all(struct reader *r)
 {
     r->config->breakpoints = r->file->breakpoints && *r->file->breakpoints;
+    r->config->announce_addresses = !r->file->announce_addresses || *r->file->announce_addresses;
     r->config->log_level = r->file->log_level ? *r->file->log_level : GW_LOG_INFO;
     if (take_name(r) < 0 || take_listen(r) < 0 || take_migration(r) < 0)
         return -1;
     if (take_paths(r) < 0 || take_socket(r) < 0 || take_qemu(r) < 0)
         return -1;
-    return take_ceph(r);
+    return take_ceph(r) < 0 ? -1 : take_hook(r);
 }
 
 static int build(struct reader *r, struct gw_config **configp)

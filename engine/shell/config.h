@@ -14,12 +14,15 @@
  *     owner_store: /srv/shared/godwit       owner records, in a directory that all nodes share
  *     ceph_conf: /etc/ceph/ceph.conf        of the cluster that RBD disks are in
  *     ceph_user: admin                      without "client."; ceph_conf says where its keyring is
+ *     network_hook: /usr/local/sbin/move    run when a guest moves, see nethook.h
+ *     network_hook_timeout: 10              seconds after which it is killed
+ *     announce_addresses: true              with a guest that moves, those that it has claimed
  *     log_level: info                       error, warning, info, debug
  *
  *     breakpoints: false                    for tests: see breakpoint.h
  *
  * Every key is optional; the values above are the defaults (listen: all addresses, IPv6 and IPv4),
- * but there is no owner_store by default.
+ * but there is no owner_store and no network_hook by default.
  */
 #ifndef GW_SHELL_CONFIG_H
 #define GW_SHELL_CONFIG_H
@@ -49,6 +52,9 @@ struct gw_config {
     char *owner_store;  /* absolute; NULL: none */
     char *ceph_conf;    /* absolute; NULL: where librados looks */
     char *ceph_user;    /* letters, digits and "._-"; NULL: librados takes "admin" */
+    bool announce_addresses;
+    char *network_hook;              /* absolute; NULL: none */
+    unsigned network_hook_timeout_s; /* 1 to 50 */
     enum gw_log_level log_level;
     bool breakpoints;
 };

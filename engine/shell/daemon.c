@@ -446,6 +446,7 @@ int gw_daemon_start(struct gw_daemon *d, struct event_base *base, struct gw_conf
     TAILQ_INIT(&d->vms);
     TAILQ_INIT(&d->migrations);
     LIST_INIT(&d->arrivals);
+    LIST_INIT(&d->nethooks);
     TAILQ_INIT(&d->accel_calls);
     d->accel_tell = event_new(base, -1, 0, tell_accel, d);
     d->config = config;
@@ -490,6 +491,7 @@ void gw_daemon_fini(struct gw_daemon *d)
     while (!TAILQ_EMPTY(&d->migrations))
         gw_migration_free(TAILQ_FIRST(&d->migrations));
     gw_arrivals_free(d);
+    gw_nethooks_free(d);
     while (!TAILQ_EMPTY(&d->vms))
         gw_vm_detach(TAILQ_FIRST(&d->vms));
     gw_peer_listener_free(gw_steal_ptr(&d->listener));

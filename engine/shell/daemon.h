@@ -19,6 +19,7 @@
 #include "shell/join.h"
 #include "shell/journal.h"
 #include "shell/migration.h"
+#include "shell/nethook.h"
 #include "shell/nodes.h"
 #include "shell/owners.h"
 #include "shell/peer.h"
@@ -51,6 +52,7 @@ struct gw_daemon {
     TAILQ_HEAD(, gw_vm) vms;
     TAILQ_HEAD(, gw_migration) migrations;
     LIST_HEAD(, gw_arrival_case) arrivals;
+    LIST_HEAD(, gw_nethook) nethooks;
     bool stopping;
 
     /* Whether KVM works is tried once, when it is first asked for. */

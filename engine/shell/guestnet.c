@@ -9,6 +9,7 @@
 #include "host/macmove.h"
 #include "host/tapwatch.h"
 #include "shell/daemon.h"
+#include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -195,12 +196,31 @@ void gw_guestnet_prime(struct gw_guestnet *net)
         inject_filler(net, &net->nics[i]);
 }
 
+/* Those that it has claimed until now, also while it was on another node. */
+static void know_addresses(struct gw_guestnet *net, struct nic *nic)
+{
+    const struct gw_addresses *known = gw_guestaddr_of(net->vm->addresses, nic->index);
+    char texts[GW_ADDRESSES_MAX][INET6_ADDRSTRLEN];
+    const char *list[GW_ADDRESSES_MAX];
+    struct gw_error error;
+
+    for (size_t i = 0; known && i < known->n; i++) {
+        gw_address_text(&known->items[i], texts[i]);
+        list[i] = texts[i];
+    }
+    if (known)
+        complain(net, gw_macmove_addresses(&nic->mm, list, known->n, &error),
+                 "announcing its addresses", &error);
+}
+
 void gw_guestnet_take(struct gw_guestnet *net)
 {
     struct gw_error error;
 
-    for (unsigned i = 0; i < net->n_nics; i++)
+    for (unsigned i = 0; i < net->n_nics; i++) {
+        know_addresses(net, &net->nics[i]);
         complain(net, gw_macmove_take(&net->nics[i].mm, &error), "taking its MAC", &error);
+    }
 }
 
 void gw_guestnet_announce(struct gw_guestnet *net)
@@ -208,8 +228,10 @@ void gw_guestnet_announce(struct gw_guestnet *net)
     struct timeval later = {.tv_usec = 50000 + 100000 * (suseconds_t)net->rounds};
     struct gw_error error;
 
-    for (unsigned i = 0; i < net->n_nics; i++)
+    for (unsigned i = 0; i < net->n_nics; i++) {
+        know_addresses(net, &net->nics[i]);
         complain(net, gw_macmove_announce(&net->nics[i].mm, &error), "announcing its MAC", &error);
+    }
     if (++net->rounds < ANNOUNCE_ROUNDS) {
         event_add(net->timer, &later);
         return;

@@ -8,6 +8,8 @@
  * schedule. Source: open before the pause; drain when the guest will not come back: what waits in
  * its taps goes to the destination over the control connection; take if it does come back.
  *
+ * With a MAC go the addresses that its NIC has claimed, as far as they are known: guestaddr.h.
+ *
  * Nothing of this stops a migration: what fails is logged, and QEMU's own announcement remains.
  */
 #ifndef GW_SHELL_GUESTNET_H
@@ -33,8 +35,11 @@ void gw_guestnet_hold(struct gw_guestnet *net);
 void gw_guestnet_prime(struct gw_guestnet *net);
 void gw_guestnet_take(struct gw_guestnet *net);
 
-/* Announces now, and four more times within a second: announce-initial, -step and -rounds of
- * qapi/migration.json with their defaults. The last time net is taken from its VM and freed. */
+/*
+ * On either node, when the guest runs there. Announces now, and four more times within a second:
+ * announce-initial, -step and -rounds of qapi/migration.json with their defaults. The last time net
+ * is taken from its VM and freed.
+ */
 void gw_guestnet_announce(struct gw_guestnet *net);
 
 /* The guest may be paused from now on: what goes into its taps is copied, and what was copied

@@ -14,10 +14,12 @@
 #include "host/facts.h"
 #include "host/preflight.h"
 #include "shell/daemon.h"
+#include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "shell/error_json.h"
 #include "shell/incoming.h"
 #include "shell/inspect.h"
+#include "shell/nethook.h"
 #include "shell/owners.h"
 #include "shell/qmp_batch.h"
 #include "util/cleanup.h"
@@ -44,7 +46,9 @@ struct incoming {
     struct gw_owner from;    /* the owner record that CLAIM swaps; epoch 0: there is none */
     struct gw_owner_call owner_call;
     uint64_t claim_begun_ns;
-    bool guest_runs; /* let it run at the end */
+    bool guest_runs;         /* let it run at the end */
+    struct gw_nethook *hook; /* NULL: none, or it was told the end */
+    struct gw_nethook_call hook_call;
     struct gw_guestnet_listener listener;
     bool listens;           /* for the guest's first frame */
     struct event *patience; /* FINISHED waits for that frame, so that the source hears of it */
@@ -92,6 +96,15 @@ static int compare(struct incoming *in, json_t *mine)
     return -1;
 }
 
+static void network_prepared(struct gw_nethook_call *call, const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(call, struct incoming, hook_call);
+
+    if (!error)
+        gw_nethook_await_switch(in->hook);
+    done(in, GW_OP_LAUNCH, error);
+}
+
 static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error)
 {
     struct incoming *in = gw_container_of(inspect, struct incoming, inspect);
@@ -102,8 +115,13 @@ static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw
         return;
     }
     in->facts = json_incref(facts);
-    if (compare(in, facts) == 0)
+    if (compare(in, facts) < 0)
+        return;
+    in->hook_call.done = network_prepared;
+    if (in->base.only_check || !in->base.vm)
         done(in, GW_OP_LAUNCH, NULL);
+    else
+        gw_nethook_prepare(&in->base, &in->hook, &in->hook_call);
 }
 
 /* Its QEMU ended while Ceph was asked about its disks. */
@@ -490,19 +508,23 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
 static int take_body(struct gw_migration *m, enum gw_message message, const json_t *body,
                      struct gw_error *error)
 {
-    (void)body;
     (void)error;
     if (message == GW_MSG_SWITCHING && m->vm && m->vm->net) {
+        gw_guestaddr_from_json(m->vm->addresses, json_object_get(body, "addresses"));
         gw_guestnet_prime(m->vm->net);
         gw_guestnet_take(m->vm->net);
+        gw_nethook_switch(incoming_of(m)->hook, m);
     }
     return 0;
 }
 
 static void phase_changed(struct gw_migration *m)
 {
-    if (gw_phase_is_end(m->machine.phase) && m->vm && m->vm->net)
+    if (!gw_phase_is_end(m->machine.phase))
+        return;
+    if (m->vm && m->vm->net)
         gw_guestnet_listen(m->vm->net, NULL);
+    gw_nethook_end(gw_steal_ptr(&incoming_of(m)->hook), &m->machine);
 }
 
 static void fini(struct gw_migration *m)

@@ -13,9 +13,11 @@
 #include "host/facts.h"
 #include "host/findings.h"
 #include "shell/daemon.h"
+#include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "shell/hold.h"
 #include "shell/inspect.h"
+#include "shell/nethook.h"
 #include "shell/outgoing.h"
 #include "shell/qmp_batch.h"
 #include "util/cleanup.h"
@@ -54,6 +56,9 @@ struct outgoing {
     bool final_figures;              /* the figures being asked for are the last ones */
     bool listens;             /* the destination will say when the guest has sent its first frame */
     struct event *hear_timer; /* DESTROY waits for that */
+    struct gw_nethook *hook;  /* NULL: none, or it was told the end */
+    struct gw_nethook_call hook_call;
+    bool came_back; /* the guest was paused, and was let run here again */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -223,7 +228,7 @@ static void settle_for_the_policy(struct outgoing *o)
                         COMMAND_TIMEOUT_NS);
 }
 
-static void op_arm(struct outgoing *o)
+static void arm(struct outgoing *o)
 {
     struct gw_vm *vm = o->base.vm;
     struct gw_migration *m = &o->base;
@@ -247,6 +252,24 @@ static void op_arm(struct outgoing *o)
     m->record.codec = terms.zstd ? "zstd" : "none";
     set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));
     gw_native_terms_fini(&terms);
+}
+
+static void network_prepared(struct gw_nethook_call *call, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, hook_call);
+
+    if (error)
+        done(o, GW_OP_ARM, error);
+    else if (!o->base.vm || !o->base.vm->qmp)
+        no_qemu(o, GW_OP_ARM);
+    else
+        arm(o);
+}
+
+static void op_arm(struct outgoing *o)
+{
+    o->hook_call.done = network_prepared;
+    gw_nethook_prepare(&o->base, &o->hook, &o->hook_call);
 }
 
 /* The guest stays: its QEMU gets back the settings that it had. */
@@ -280,6 +303,8 @@ static void op_answered(struct gw_qmp_call *call, json_t *reply, const struct gw
     struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
 
     (void)reply;
+    if (o->op == GW_OP_RESUME) /* no later than its traffic */
+        gw_nethook_end(gw_steal_ptr(&o->hook), &o->base.machine);
     done(o, o->op, error);
 }
 
@@ -295,6 +320,7 @@ static void op_resume(struct outgoing *o)
 {
     if (o->base.vm->net)
         gw_guestnet_take(o->base.vm->net);
+    o->came_back = true;
     command(o, GW_OP_RESUME, "cont", NULL);
 }
 
@@ -646,6 +672,8 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
 
     json_t *body = json_object();
 
+    if (message == GW_MSG_SWITCHING && m->vm)
+        json_object_set_new(body, "addresses", gw_guestaddr_to_json(m->vm->addresses));
     if (message != GW_MSG_PREPARE)
         return body;
     json_object_set(body, "spec", o->spec);
@@ -761,9 +789,15 @@ static void phase_changed(struct gw_migration *m)
     }
     if (m->machine.phase == GW_COMMITTING || m->machine.phase == GW_FINISHING)
         send_frames(o);
-    if (!gw_phase_is_end(m->machine.phase) || !m->vm)
+    if (!gw_phase_is_end(m->machine.phase))
         return;
-    gw_guestnet_free(gw_steal_ptr(&m->vm->net));
+    gw_nethook_end(gw_steal_ptr(&o->hook), &m->machine);
+    if (!m->vm)
+        return;
+    if (o->came_back && m->vm->net)
+        gw_guestnet_announce(m->vm->net);
+    else
+        gw_guestnet_free(gw_steal_ptr(&m->vm->net));
     if (gw_machine_is_contested(&m->machine) && m->vm->state != GW_VM_RUNNING)
         snprintf(m->vm->contested, sizeof m->vm->contested, "%s", m->peer);
 }

@@ -10,6 +10,7 @@
 #include "host/argv.h"
 #include "host/tap.h"
 #include "shell/daemon.h"
+#include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "shell/hold.h"
 #include "shell/vm.h"
@@ -164,6 +165,7 @@ void gw_vm_detach(struct gw_vm *vm)
     if (vm->qmp_timer)
         event_free(vm->qmp_timer);
     gw_guestnet_free(vm->net);
+    gw_guestaddr_free(vm->addresses);
     gw_process_fini(&vm->process);
     gw_vm_spec_free(vm->spec);
     json_decref(vm->version);
@@ -527,6 +529,7 @@ static void launch(struct gw_vm *vm)
         return;
     }
     gw_vm_save(vm); /* from here on a QEMU could be left behind */
+    vm->addresses = gw_guestaddr_open(vm);
     if (watch_process(vm) < 0 || open_qmp(vm, &error) < 0)
         gw_process_signal(&vm->process, SIGKILL);
 }
@@ -623,6 +626,7 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
         gw_vm_detach(vm);
         return -1;
     }
+    vm->addresses = gw_guestaddr_open(vm);
     return 0;
 }
 

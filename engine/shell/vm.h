@@ -22,6 +22,7 @@
 struct gw_daemon;
 struct gw_vm;
 struct gw_hold_settling;
+struct gw_guestaddr;
 
 enum gw_vm_state {
     GW_VM_STARTING, /* QEMU is coming up */
@@ -79,9 +80,10 @@ struct gw_vm {
     struct gw_owner owner;      /* its owner record as this node last saw it; epoch 0: none */
     struct gw_owner void_owner; /* see gw_hold_settle(); epoch 0: none */
     struct gw_hold_settling *settling; /* NULL: nothing is to be settled */
-    char contested[64];      /* a migration left it paused here, and may have left it running on
-                                this node: only `godwit resolve` may resume it. "": not so */
-    struct gw_guestnet *net; /* while it moves, and shortly after; NULL otherwise */
+    char contested[64]; /* a migration left it paused here, and may have left it running on
+                           this node: only `godwit resolve` may resume it. "": not so */
+    struct gw_guestaddr *addresses; /* what its NICs have claimed; NULL: nobody listens */
+    struct gw_guestnet *net;        /* while it moves, and shortly after; NULL otherwise */
     char tap_names[GW_VM_MAX_NICS][16];
     unsigned n_taps; /* those that this daemon made */
 };

@@ -243,7 +243,7 @@ def program(pid):
     return ''
 
 
-def socket_on(node, kind):
+def socket_on(node, kind, family=socket.AF_INET, protocol=0):
     """A socket of this process that lives on the node: only the thread that makes it goes there."""
     made = []
 
@@ -251,7 +251,7 @@ def socket_on(node, kind):
         clone_newnet = 0x40000000
         with open(f'/run/netns/{node.namespace}', 'rb') as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), clone_newnet) == 0:
-                made.append(socket.socket(socket.AF_INET, kind))
+                made.append(socket.socket(family, kind, protocol))
 
     thread = threading.Thread(target=make)
     thread.start()

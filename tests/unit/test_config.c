@@ -33,6 +33,9 @@ static void everything_can_be_said(void **state)
                            "policies_dir: /p\n"
                            "owner_store: /o\n"
                            "breakpoints: true\n"
+                           "announce_addresses: false\n"
+                           "network_hook: /h\n"
+                           "network_hook_timeout: 50\n"
                            "ceph_conf: /c.conf\n"
                            "ceph_user: godwit\n"
                            "log_level: debug\n",
@@ -51,6 +54,9 @@ static void everything_can_be_said(void **state)
     assert_string_equal(c->policies_dir, "/p");
     assert_string_equal(c->owner_store, "/o");
     assert_true(c->breakpoints);
+    assert_false(c->announce_addresses);
+    assert_string_equal(c->network_hook, "/h");
+    assert_int_equal(c->network_hook_timeout_s, 50);
     assert_string_equal(c->ceph_conf, "/c.conf");
     assert_string_equal(c->ceph_user, "godwit");
     assert_int_equal(c->log_level, GW_LOG_DEBUG);
@@ -75,6 +81,9 @@ static void what_is_absent_has_defaults(void **state)
     assert_string_equal(c->policies_dir, "/etc/godwit/policies");
     assert_null(c->owner_store);
     assert_false(c->breakpoints);
+    assert_true(c->announce_addresses);
+    assert_null(c->network_hook);
+    assert_int_equal(c->network_hook_timeout_s, 10);
     assert_null(c->ceph_conf);
     assert_null(c->ceph_user);
     assert_int_equal(c->log_level, GW_LOG_INFO);
@@ -123,6 +132,9 @@ static void errors_have_file_line_and_reason(void **state)
         {"state_dir: here\n", "g.yaml:1: state_dir: 'here' is not an absolute path"},
         {"socket: here\n", "g.yaml:1: socket: 'here' is not an absolute path"},
         {"qemu: bin/qemu\n", "g.yaml:1: qemu: 'bin/qemu' is not an absolute path"},
+        {"network_hook: move\n", "g.yaml:1: network_hook: 'move' is not an absolute path"},
+        {"network_hook_timeout: 0\n", "g.yaml:1: network_hook_timeout: 0 is not between 1 and"},
+        {"network_hook_timeout: 51\n", "g.yaml:1: network_hook_timeout: 51 is not between"},
         {"name: 'a b'\n", "g.yaml:1: name: 'a b' is not a node's name"},
         {"name: ../x\n", "g.yaml:1: name: "},
         {"log_level: loud\n", "g.yaml:1: log_level: 'loud' is not one of error, warning"},

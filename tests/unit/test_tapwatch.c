@@ -21,6 +21,7 @@
 #include "host/tap.h"
 #include "host/tapwatch.h"
 #include "shell/daemon.h"
+#include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -423,6 +424,149 @@ static void the_filler_goes_first(void **state)
     close_net(net);
 }
 
+/* What the guest says, behind its header. */
+static void guest_sends(const char *frame, size_t n_bytes)
+{
+    uint8_t bytes[sizeof(struct virtio_net_hdr) + 128] = {0};
+
+    memcpy(bytes + sizeof(struct virtio_net_hdr), frame, n_bytes);
+    n_bytes += sizeof(struct virtio_net_hdr);
+    assert_int_equal(write(tap_fd, bytes, n_bytes), n_bytes);
+}
+
+#define GUEST_SENDS(frame) guest_sends(frame, sizeof(frame) - 1)
+#define MAC_BYTES          "\x52\x54\x00\x77\x00\x64"
+#define TO_ALL             "\xff\xff\xff\xff\xff\xff" MAC_BYTES
+#define ARP_SAYS(last)                                                       \
+    "\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01" MAC_BYTES "\x0a\x4d\x00" last \
+    "\0\0\0\0\0\0\x0a\x4d\x00\x03"
+#define SOLICITS                                                             \
+    "\x86\xdd\x60\0\0\0\0\x10\x3a\xff\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x64" \
+    "\xff\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\x85\0\0\0\0\0\0\0\x01\x01" MAC_BYTES
+
+/* A VM that is listened to, and a second port of its bridge: the way to everybody else. */
+static int uplink_fd = -1;
+
+static int make_uplink(void **state)
+{
+    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, .ifr_name = "up0"};
+
+    if (make_tap(state) < 0 || gw_tap_create("up0", "br0", NULL) < 0)
+        return -1;
+    uplink_fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    return ioctl(uplink_fd, TUNSETIFF, &ifr);
+}
+
+static int remove_uplink(void **state)
+{
+    close(uplink_fd);
+    gw_tap_delete("up0", NULL);
+    return remove_tap(state);
+}
+
+static struct gw_config a_config = {.announce_addresses = true};
+
+static struct gw_guestnet *open_known_net(void)
+{
+    struct gw_guestnet *net = open_net();
+
+    a_daemon.config = &a_config;
+    a_vm.addresses = gw_guestaddr_open(&a_vm);
+    return net;
+}
+
+static void close_known_net(struct gw_guestnet *net)
+{
+    gw_guestaddr_free(gw_steal_ptr(&a_vm.addresses));
+    close_net(net);
+}
+
+static void assert_known(const char *expected)
+{
+    json_t *known = gw_guestaddr_to_json(a_vm.addresses);
+    char *text = json_dumps(known, JSON_COMPACT);
+
+    assert_string_equal(text, expected);
+    free(text);
+    json_decref(known);
+}
+
+/* The next frame of this EtherType that left the bridge; false: none within a second. */
+static bool next_on_uplink(uint16_t type, uint8_t frame[2048])
+{
+    struct pollfd waiting = {.fd = uplink_fd, .events = POLLIN};
+
+    while (poll(&waiting, 1, 1000) == 1) {
+        if (read(uplink_fd, frame, 2048) < 14 + (ssize_t)sizeof(struct virtio_net_hdr))
+            return false;
+        memmove(frame, frame + sizeof(struct virtio_net_hdr), 2048 - sizeof(struct virtio_net_hdr));
+        if (frame[12] == type >> 8 && frame[13] == (type & 0xff))
+            return true;
+    }
+    return false;
+}
+
+static void claims_are_noted_and_announced(void **state)
+{
+    struct gw_guestnet *net = open_known_net();
+    uint8_t frame[2048];
+
+    (void)state;
+    GUEST_SENDS(TO_ALL ARP_SAYS("\x64"));
+    GUEST_SENDS(TO_ALL "\x81\x00\x00\x05" ARP_SAYS("\x65")); /* in another VLAN */
+    GUEST_SENDS(TO_ALL SOLICITS);
+    while (next_on_uplink(ETH_P_IPV6, frame) && frame[54] != 133)
+        ; /* all have passed the tap: the last one has left the bridge */
+    assert_known("[{\"nic\":0,\"addresses\":[\"10.77.0.100\",\"fe80::64\"]}]");
+    gw_guestnet_take(net);
+    assert_true(next_on_uplink(ETH_P_RARP, frame));
+    assert_true(next_on_uplink(ETH_P_ARP, frame));
+    assert_memory_equal(frame + 28, "\x0a\x4d\x00\x64", 4);
+    assert_memory_equal(frame + 38, "\x0a\x4d\x00\x64", 4);
+    assert_true(next_on_uplink(ETH_P_IPV6, frame));
+    assert_int_equal(frame[54], 136);
+    assert_memory_equal(frame + 62, "\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x64", 16);
+    close_known_net(net);
+}
+
+static void what_the_source_knew_is_announced(void **state)
+{
+    struct gw_guestnet *net = open_known_net();
+    json_t *said = json_loads("[null, {\"nic\": 7, \"addresses\": [\"10.0.0.7\"]},"
+                              " {\"nic\": 0, \"addresses\": [\"10.0.0.8\", \"127.0.0.1\"]},"
+                              " {\"nic\": \"0\", \"addresses\": [\"10.0.0.9\"]}]",
+                              0, NULL);
+    uint8_t frame[2048];
+
+    (void)state;
+    gw_guestaddr_from_json(a_vm.addresses, said);
+    json_decref(said);
+    assert_known("[{\"nic\":0,\"addresses\":[\"10.0.0.8\"]}]");
+    gw_guestnet_take(net);
+    assert_true(next_on_uplink(ETH_P_ARP, frame));
+    assert_memory_equal(frame + 28, "\x0a\0\0\x08", 4);
+    close_known_net(net);
+}
+
+static void who_does_not_want_it_does_not_listen(void **state)
+{
+    struct gw_guestnet *net;
+    uint8_t frame[2048];
+
+    (void)state;
+    a_config.announce_addresses = false;
+    net = open_known_net();
+    assert_null(a_vm.addresses);
+    GUEST_SENDS(TO_ALL ARP_SAYS("\x64"));
+    assert_true(next_on_uplink(ETH_P_ARP, frame));
+    gw_guestnet_take(net);
+    assert_true(next_on_uplink(ETH_P_RARP, frame));
+    assert_false(next_on_uplink(ETH_P_ARP, frame));
+    assert_known("[]");
+    a_config.announce_addresses = true;
+    close_known_net(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -445,6 +589,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(of_a_flood_the_end_is_kept, make_tap, remove_tap),
         cmocka_unit_test_setup_teardown(nonsense_from_a_peer_is_dropped, make_tap, remove_tap),
         cmocka_unit_test_setup_teardown(the_filler_goes_first, make_tap, remove_tap),
+        cmocka_unit_test_setup_teardown(claims_are_noted_and_announced, make_uplink, remove_uplink),
+        cmocka_unit_test_setup_teardown(what_the_source_knew_is_announced, make_uplink,
+                                        remove_uplink),
+        cmocka_unit_test_setup_teardown(who_does_not_want_it_does_not_listen, make_uplink,
+                                        remove_uplink),
     };
 
     if (unshare(CLONE_NEWNET) < 0) {
