@@ -20,16 +20,14 @@
 #include "shell/nethook.h"
 #include "shell/outgoing.h"
 #include "shell/qmp_batch.h"
+#include "shell/stop_copy.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
-#define YANK_AFTER_MS      300
-#define SETTLE_LIMIT_NS    (10 * GW_NS_PER_S)
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
 static const struct timeval listen_limit = {.tv_usec = 150000};
-static const struct timeval yank_after = {.tv_usec = YANK_AFTER_MS * 1000};
 
 struct outgoing {
     struct gw_migration base;
@@ -41,15 +39,13 @@ struct outgoing {
     char uri[320];      /* where the destination's QEMU listens */
     struct gw_peer_conn *connecting;
     struct gw_peer_handler connect_handler;
-    struct gw_qmp_batch batch;  /* ARM, DISARM, STOP_COPY */
-    struct gw_qmp_call op_call; /* START, SWITCH, RESUME, STOP_COPY */
+    struct gw_qmp_batch batch;  /* ARM, DISARM */
+    struct gw_qmp_call op_call; /* START, SWITCH, RESUME */
     enum gw_op op;              /* what op_call is for */
     struct gw_qmp_call progress_call, yank_call, limit_call;
     struct gw_converge converge; /* how long QEMU may pause the guest */
-    uint64_t stop_ns;            /* STOP_COPY began */
-    bool yanked;
     struct event *progress_timer;
-    struct event *settle_timer; /* STOP_COPY waits for QEMU to settle */
+    struct gw_stop_copy stop_copy;
     struct gw_vm_call end_call;
     struct gw_hold hold;             /* INSPECT */
     struct gw_owner_call owner_call; /* RECLAIM */
@@ -119,6 +115,7 @@ static void vm_gone(struct gw_migration *m, const struct gw_error *error)
 
     gw_inspect_fini(&o->inspect);
     gw_hold_cancel(&o->hold);
+    gw_stop_copy_gone(&o->stop_copy, error);
     if (o->inspecting)
         inspect_done(o, &(struct gw_event){
                             .type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_INSPECT}});
@@ -346,119 +343,20 @@ static void op_switch(struct outgoing *o)
     command(o, GW_OP_SWITCH, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"));
 }
 
-/*
- * STOP_COPY. migrate_cancel only begins to cancel. QEMU has settled when its status is a final one
- * and it has taken its channels apart, which is when its yank instance is gone. Both are seen by
- * asking: there is no event for the second. It matters: a QEMU that has failed, but not cleaned up
- * yet, takes new capabilities, and then leaves the multifd channels of the old ones behind and
- * aborts, guest and all (seen with 10.0.2: "yank_unregister_instance: Assertion").
- *
- * Over a dead link QEMU does not settle by itself: migrate_cancel shuts down its main connection
- * only, and a multifd channel stays in send() until TCP gives up after minutes. `yank` shuts down
- * all of them (qapi/yank.json), so a QEMU that takes its time is yanked. Out of band, because
- * while it sends the device state QEMU holds the lock that every other command waits for, also
- * migrate_cancel, and the guest is paused.
- */
-static void ask_whether_settled(struct outgoing *o);
+/* STOP_COPY */
 
-static bool is_final(const json_t *migrate)
+static void copy_stopped(struct gw_stop_copy *stop, const struct gw_error *error)
 {
-    const char *status = json_string_value(json_object_get(migrate, "status"));
-
-    switch (status ? gw_qemu_status_from_name(status) : GW_QEMU_NONE) {
-    case GW_QEMU_NONE:
-    case GW_QEMU_COMPLETED:
-    case GW_QEMU_FAILED:
-    case GW_QEMU_CANCELLED: return true;
-    default: return false;
-    }
+    done(gw_container_of(stop, struct outgoing, stop_copy), GW_OP_STOP_COPY, error);
 }
 
-static void yank_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+static void copy_yanked(struct gw_stop_copy *stop, const struct gw_error *error)
 {
-    struct outgoing *o = gw_container_of(call, struct outgoing, yank_call);
+    struct outgoing *o = gw_container_of(stop, struct outgoing, stop_copy);
 
-    (void)reply;
     gw_migration_log(&o->base, GW_LOG_INFO,
-                     "QEMU did not stop sending: its connections were shut "
-                     "down%s%s",
+                     "QEMU did not stop sending: its connections were shut down%s%s",
                      error ? ", which failed: " : "", error ? error->msg : "");
-}
-
-static void yank(struct outgoing *o)
-{
-    o->yanked = true;
-    o->yank_call.done = yank_answered;
-    o->yank_call.oob = true;
-    gw_qmp_link_execute(o->base.vm->qmp, &o->yank_call, "yank",
-                        json_pack("{s:[{s:s}]}", "instances", "type", "migration"),
-                        COMMAND_TIMEOUT_NS);
-}
-
-static void settle_answered(struct gw_qmp_batch *batch, json_t *replies,
-                            const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(batch, struct outgoing, batch);
-    uint64_t waited_ns = gw_clock_ns() - o->stop_ns;
-    struct timeval soon = {.tv_usec = 5000};
-    struct gw_error late;
-
-    if (error || (is_final(json_object_get(replies, "migrate")) &&
-                  !gw_inspect_has_channels(json_object_get(replies, "yank")))) {
-        done(o, GW_OP_STOP_COPY, error);
-    } else if (waited_ns > SETTLE_LIMIT_NS) {
-        gw_error_set(&late, GW_E_TIMEOUT, "QEMU has not stopped its migration in %u s",
-                     (unsigned)(SETTLE_LIMIT_NS / GW_NS_PER_S));
-        done(o, GW_OP_STOP_COPY, &late);
-    } else {
-        if (waited_ns > YANK_AFTER_MS * GW_NS_PER_MS && !o->yanked)
-            yank(o);
-        event_add(o->settle_timer, &soon);
-    }
-}
-
-static void settle_timer_came(evutil_socket_t fd, short what, void *arg)
-{
-    struct outgoing *o = arg;
-
-    (void)fd;
-    (void)what;
-    if (!o->base.vm)
-        no_qemu(o, GW_OP_STOP_COPY);
-    else if (gw_qmp_call_is_pending(&o->op_call))
-        yank(o); /* cancel_answered() goes on */
-    else
-        ask_whether_settled(o);
-}
-
-static void ask_whether_settled(struct outgoing *o)
-{
-    gw_qmp_batch_fini(&o->batch);
-    gw_qmp_batch_init(&o->batch, settle_answered);
-    gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "migrate", false, "query-migrate", NULL);
-    gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "yank", false, "query-yank", NULL);
-    gw_qmp_batch_end(&o->batch);
-}
-
-static void cancel_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
-
-    (void)reply;
-    event_del(o->settle_timer);
-    if (error)
-        done(o, GW_OP_STOP_COPY, error);
-    else
-        ask_whether_settled(o);
-}
-
-static void op_stop_copy(struct outgoing *o)
-{
-    o->stop_ns = gw_clock_ns();
-    o->yanked = false;
-    o->op_call.done = cancel_answered;
-    event_add(o->settle_timer, &yank_after);
-    gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, "migrate_cancel", NULL, COMMAND_TIMEOUT_NS);
 }
 
 /* RECLAIM: {us, e} -> {us, e + 1}. Where the destination has promised that the guest never ran
@@ -656,7 +554,7 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
     case GW_OP_START: command(o, op, "migrate", json_pack("{s:s}", "uri", o->uri)); break;
     case GW_OP_SWITCH: op_switch(o); break;
     case GW_OP_RECLAIM: op_reclaim(o); break;
-    case GW_OP_STOP_COPY: op_stop_copy(o); break;
+    case GW_OP_STOP_COPY: gw_stop_copy_start(&o->stop_copy, m->vm->qmp); break;
     case GW_OP_RESUME: op_resume(o); break;
     case GW_OP_DISARM: op_disarm(o); break;
     case GW_OP_DESTROY: op_destroy(o); break;
@@ -823,13 +721,11 @@ static void fini(struct gw_migration *m)
     gw_qmp_batch_fini(&o->batch);
     gw_qmp_session_cancel_call(&o->op_call);
     gw_qmp_session_cancel_call(&o->progress_call);
-    gw_qmp_session_cancel_call(&o->yank_call);
+    gw_stop_copy_fini(&o->stop_copy);
     gw_qmp_session_cancel_call(&o->limit_call);
     gw_peer_free(o->connecting);
     if (o->progress_timer)
         event_free(o->progress_timer);
-    if (o->settle_timer)
-        event_free(o->settle_timer);
     if (o->hear_timer)
         event_free(o->hear_timer);
     json_decref(o->facts);
@@ -862,7 +758,9 @@ static struct outgoing *outgoing_new(struct gw_daemon *daemon, const char *id,
         return NULL;
     }
     o->progress_timer = event_new(daemon->base, -1, EV_PERSIST, progress_timer_came, o);
-    o->settle_timer = evtimer_new(daemon->base, settle_timer_came, o);
+    o->stop_copy.done = copy_stopped;
+    o->stop_copy.yanked = copy_yanked;
+    gw_stop_copy_init(&o->stop_copy, daemon->base);
     o->hear_timer = evtimer_new(daemon->base, hear_timer_came, o);
     return o;
 }
