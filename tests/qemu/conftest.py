@@ -10,8 +10,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..
 import godwit_lab  # pylint: disable=wrong-import-position
 
 # The rest relies on these.
-ORDER = ('test_lab', 'test_move', 'test_refused', 'test_failures', 'test_resolve', 'test_adopt', 'test_figures',
-         'test_network', 'test_relay', 'test_endurance', 'test_demo')
+ORDER = ('test_lab', 'test_move', 'test_refused', 'test_failures', 'test_resolve', 'test_adopt',
+         'test_figures', 'test_network', 'test_relay', 'test_carrier', 'test_endurance', 'test_demo')
 VM = 'web1'
 SANITIZER = re.compile(r'ERROR: (Leak|Address)Sanitizer|runtime error:')
 
