@@ -66,7 +66,7 @@ void gw_stream_init(struct gw_stream *stream, uint32_t page_bytes)
     stream->between = true;
 }
 
-void gw_stream_want(const struct gw_stream *stream, struct gw_want *want)
+void gw_stream_want(const struct gw_stream *stream, struct gw_stream_want *want)
 {
     if (stream->n_left) {
         want->into = NULL;
@@ -322,7 +322,7 @@ int gw_stream_push(struct gw_stream *stream, const void *data, size_t n_bytes, s
     *usedp = 0;
     *piecep = GW_PIECE_NONE;
     while (*usedp < n_bytes && *piecep == GW_PIECE_NONE) {
-        struct gw_want want;
+        struct gw_stream_want want;
         size_t n = n_bytes - *usedp;
 
         gw_stream_want(stream, &want);

@@ -99,7 +99,7 @@ struct gw_stream {
 };
 
 /* Where the next bytes go. */
-struct gw_want {
+struct gw_stream_want {
     void *into;     /* NULL: payload, and the caller chooses */
     size_t n_bytes; /* at most so many; never 0 */
 };
@@ -109,7 +109,7 @@ struct gw_want {
 void gw_stream_init(struct gw_stream *stream, uint32_t page_bytes);
 
 /* What to read next. The answer does not change until gw_stream_took(). */
-void gw_stream_want(const struct gw_stream *stream, struct gw_want *want);
+void gw_stream_want(const struct gw_stream *stream, struct gw_stream_want *want);
 
 /*
  * Says that n_bytes (at most want.n_bytes) were read there. 0 with *piecep; GW_PIECE_PAYLOAD stands

@@ -73,7 +73,8 @@ static int switch_on(const char *name, enum side need, const struct gw_native_of
 /* One uncompressed stream needs no multifd: that is how a policy asks for the plain stream. */
 static bool is_unwanted(const char *name, const struct gw_native_wishes *wishes)
 {
-    return strcmp(name, "multifd") == 0 && wishes->channels == 1 && !wishes->zstd;
+    return strcmp(name, "multifd") == 0 && wishes->channels == 1 && !wishes->zstd &&
+           !wishes->carrier;
 }
 
 static int choose_capabilities(const struct gw_native_offer *source,
@@ -137,6 +138,8 @@ static void choose_codec(const struct gw_native_offer *source,
 {
     const char *because = "asked for";
 
+    if (wishes->carrier) /* which says itself how it encodes pages */
+        return;
     terms->zstd =
         wishes->zstd && terms->multifd && both_have(source, destination, "multifd-zstd-level");
     if (wishes->zstd && !terms->zstd)
@@ -155,8 +158,9 @@ static void choose_parameters(const struct gw_native_offer *source,
 {
     /* QEMU takes 0 for "stop", so "as fast as it goes" is the largest value it accepts in a size_t.
      */
-    json_int_t bandwidth =
-        wishes->bandwidth_bytes_per_s ? (json_int_t)wishes->bandwidth_bytes_per_s : INT64_MAX;
+    json_int_t bandwidth = wishes->bandwidth_bytes_per_s && !wishes->carrier
+                               ? (json_int_t)wishes->bandwidth_bytes_per_s
+                               : INT64_MAX;
 
     terms->parameters = json_pack("{s:I, s:I}", "max-bandwidth", bandwidth, "downtime-limit",
                                   (json_int_t)wishes->blackout_ms);
@@ -169,7 +173,8 @@ static void choose_parameters(const struct gw_native_offer *source,
     if (terms->zstd)
         json_object_set_new(terms->parameters, "multifd-zstd-level",
                             json_integer((json_int_t)wishes->zstd_level));
-    if (both_have(source, destination, "zero-page-detection"))
+    terms->zero_pages = both_have(source, destination, "zero-page-detection");
+    if (terms->zero_pages)
         json_object_set_new(terms->parameters, "zero-page-detection", json_string("multifd"));
 }
 
@@ -196,6 +201,11 @@ int gw_native_negotiate(const struct gw_native_offer *source,
     if (choose_capabilities(source, destination, wishes, for_source, terms, error) < 0) {
         gw_native_terms_fini(terms);
         return -1;
+    }
+    if (wishes->carrier && !terms->multifd) {
+        gw_native_terms_fini(terms);
+        gw_error_set(error, GW_E_INCOMPATIBLE, "the carrier needs QEMU's multifd on both nodes");
+        return gw_error_hint(error, "use --route native");
     }
     choose_codec(source, destination, wishes, terms);
     choose_parameters(source, destination, wishes, terms);

@@ -24,6 +24,7 @@ struct gw_native_wishes {
     uint32_t channels;              /* 1 to 64; 1 without zstd: one stream, no multifd */
     bool zstd;                      /* compress with zstd */
     uint32_t zstd_level;            /* 1 to 20 */
+    bool carrier; /* QEMU's stream goes through the carrier, which sees to codec and bandwidth */
 };
 
 /* One side's reply to query-migrate-capabilities and query-migrate-parameters. */
@@ -37,7 +38,8 @@ struct gw_native_terms {
     json_t *parameters;   /* arguments of migrate-set-parameters for the side that asked */
     json_t *decisions;    /* array of {rule, inputs, chosen, instead_of, because} */
     bool multifd;
-    bool zstd;
+    bool zstd;       /* QEMU compresses */
+    bool zero_pages; /* zero pages travel on the multifd channels */
 };
 
 /*

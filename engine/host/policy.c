@@ -20,12 +20,19 @@ struct policy_file {
     char *name, *description, *bandwidth;
     unsigned *blackout_ms, *channels, *zstd_level, *timeout_s;
     enum gw_policy_codec *codec;
+    enum gw_policy_route *route;
     enum gw_policy_on_timeout *on_timeout;
 };
 
 static const cyaml_strval_t codec_names[] = {
     {"none", GW_POLICY_CODEC_NONE},
     {"zstd", GW_POLICY_CODEC_ZSTD},
+};
+
+static const cyaml_strval_t route_names[] = {
+    {"auto", GW_POLICY_ROUTE_AUTO},
+    {"native", GW_POLICY_ROUTE_NATIVE},
+    {"carrier", GW_POLICY_ROUTE_CARRIER},
 };
 
 static const cyaml_strval_t on_timeout_names[] = {{"cancel", GW_POLICY_ON_TIMEOUT_CANCEL}};
@@ -42,6 +49,8 @@ static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_UINT_PTR("channels", OPTIONAL, struct policy_file, channels),
     CYAML_FIELD_ENUM_PTR("codec", OPTIONAL | CYAML_FLAG_STRICT, struct policy_file, codec,
                          codec_names, GW_ARRAY_SIZE(codec_names)),
+    CYAML_FIELD_ENUM_PTR("route", OPTIONAL | CYAML_FLAG_STRICT, struct policy_file, route,
+                         route_names, GW_ARRAY_SIZE(route_names)),
     CYAML_FIELD_UINT_PTR("zstd_level", OPTIONAL, struct policy_file, zstd_level),
     CYAML_FIELD_UINT_PTR("timeout_s", OPTIONAL, struct policy_file, timeout_s),
     CYAML_FIELD_ENUM_PTR("on_timeout", OPTIONAL | CYAML_FLAG_STRICT, struct policy_file, on_timeout,
@@ -90,6 +99,11 @@ void gw_policy_default(struct gw_policy *policy)
 const char *gw_policy_codec_name(enum gw_policy_codec codec)
 {
     return codec == GW_POLICY_CODEC_ZSTD ? "zstd" : "none";
+}
+
+const char *gw_policy_route_name(enum gw_policy_route route)
+{
+    return route_names[route].str;
 }
 
 /* A unit is "UNIT", "UNIT/s" or "UNITps", all in thousandths of a byte so that 1bit is exact. */
@@ -211,6 +225,8 @@ static int take(const struct policy_file *from, struct gw_policy *policy, const 
                               from->bandwidth);
     if (from->codec)
         policy->codec = *from->codec;
+    if (from->route)
+        policy->route = *from->route;
     if (from->on_timeout)
         policy->on_timeout = *from->on_timeout;
     return take_numbers(from, policy, text, len, file, e);
@@ -381,6 +397,18 @@ static int override_codec(struct gw_policy *policy, const json_t *value, struct 
     return gw_error_set(e, GW_E_USAGE, "codec is not one of none, zstd");
 }
 
+static int override_route(struct gw_policy *policy, const json_t *value, struct gw_error *e)
+{
+    const char *name = json_string_value(value);
+
+    for (size_t i = 0; name && i < GW_ARRAY_SIZE(route_names); i++)
+        if (strcmp(route_names[i].str, name) == 0) {
+            policy->route = (enum gw_policy_route)route_names[i].val;
+            return 0;
+        }
+    return gw_error_set(e, GW_E_USAGE, "route is not one of auto, native, carrier");
+}
+
 static int override_numbers(struct gw_policy *policy, const json_t *request, struct gw_error *e)
 {
     for (size_t i = 0; i < GW_ARRAY_SIZE(numbers); i++) {
@@ -402,11 +430,14 @@ int gw_policy_override(struct gw_policy *policy, const json_t *request, struct g
 {
     const json_t *bandwidth = json_object_get(request, "bandwidth");
     const json_t *codec = json_object_get(request, "codec");
+    const json_t *route = json_object_get(request, "route");
     struct gw_policy changed = *policy;
 
     if (bandwidth && !json_is_null(bandwidth) && override_bandwidth(&changed, bandwidth, e) < 0)
         return -1;
     if (codec && !json_is_null(codec) && override_codec(&changed, codec, e) < 0)
+        return -1;
+    if (route && !json_is_null(route) && override_route(&changed, route, e) < 0)
         return -1;
     if (override_numbers(&changed, request, e) < 0)
         return -1;
@@ -416,11 +447,12 @@ int gw_policy_override(struct gw_policy *policy, const json_t *request, struct g
 
 json_t *gw_policy_to_json(const struct gw_policy *policy)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:I, s:I, s:s}", "name", policy->name,
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:s}", "name", policy->name,
                      "description", policy->description, "bandwidth",
                      (json_int_t)policy->bandwidth_bytes_per_s, "blackout_ms",
                      (json_int_t)policy->blackout_ms, "channels", (json_int_t)policy->channels,
-                     "codec", gw_policy_codec_name(policy->codec), "zstd_level",
+                     "codec", gw_policy_codec_name(policy->codec), "route",
+                     gw_policy_route_name(policy->route), "zstd_level",
                      (json_int_t)policy->zstd_level, "timeout_s", (json_int_t)policy->timeout_s,
                      "on_timeout", "cancel");
 }

@@ -8,6 +8,7 @@
  *     blackout_ms: 200
  *     channels: 2
  *     codec: none                  none or zstd
+ *     route: auto                  auto, native or carrier
  *     zstd_level: 1
  *     timeout_s: 0
  *     on_timeout: cancel
@@ -26,6 +27,9 @@
 #define GW_POLICY_NAME_MAX        63
 #define GW_POLICY_DESCRIPTION_MAX 200
 #define GW_POLICY_CHANNELS_MAX    64
+
+/* auto is native so far. */
+enum gw_policy_route { GW_POLICY_ROUTE_AUTO, GW_POLICY_ROUTE_NATIVE, GW_POLICY_ROUTE_CARRIER };
 
 enum gw_policy_codec { GW_POLICY_CODEC_NONE, GW_POLICY_CODEC_ZSTD };
 
@@ -48,6 +52,7 @@ struct gw_policy {
      */
     unsigned blackout_ms;
     unsigned channels; /* multifd channels, 1 to GW_POLICY_CHANNELS_MAX; 1: a single stream */
+    enum gw_policy_route route;
     enum gw_policy_codec codec;
     unsigned zstd_level; /* 1 to 20; only looked at where codec is zstd */
     unsigned timeout_s;  /* from the start of the first round; 0: none; at most a week */
@@ -72,9 +77,9 @@ int gw_policy_parse(const char *text, size_t len, const char *file, struct gw_po
 
 /*
  * Puts the members that a request may carry over the policy's own: bandwidth (a number of bytes/s
- * or a string), blackout_ms, channels, codec, zstd_level, timeout_s. Members of other names are
- * somebody else's and left alone; so is a null. Returns 0, or -1 with GW_E_USAGE naming the member,
- * and then *policy is unchanged.
+ * or a string), blackout_ms, channels, codec, route, zstd_level, timeout_s. Members of other names
+ * are somebody else's and left alone; so is a null. Returns 0, or -1 with GW_E_USAGE naming the
+ * member, and then *policy is unchanged.
  */
 int gw_policy_override(struct gw_policy *policy, const json_t *request, struct gw_error *e);
 
@@ -96,5 +101,8 @@ int gw_policy_parse_rate(const char *text, uint64_t *bytes_per_sp);
 
 /* "none", "zstd". */
 const char *gw_policy_codec_name(enum gw_policy_codec codec);
+
+/* "auto", "native", "carrier". */
+const char *gw_policy_route_name(enum gw_policy_route route);
 
 #endif

@@ -488,25 +488,29 @@ static int read_policy(struct gw_daemon *d, struct gw_http_request *request,
         .channels = policy->channels,
         .zstd = policy->codec == GW_POLICY_CODEC_ZSTD,
         .zstd_level = policy->zstd_level,
+        .carrier = policy->route == GW_POLICY_ROUTE_CARRIER,
     };
+    out->auto_route = policy->route == GW_POLICY_ROUTE_AUTO;
     return 0;
 }
 
-static int check_route(struct gw_http_request *request, struct gw_error *error)
+static int read_transport(struct gw_http_request *request, struct gw_outgoing_request *out,
+                          struct gw_error *error)
 {
-    const char *route = optional(request, "route");
-
-    if (!route || strcmp(route, "native") == 0 || strcmp(route, "auto") == 0)
+    out->transport = optional(request, "transport");
+    if (!out->transport)
         return 0;
-    gw_error_set(error, GW_E_UNSUPPORTED, "there is no route '%s' in this version", route);
-    return gw_error_hint(error, "the routes are: auto, native");
+    if (out->wishes.carrier)
+        return gw_carrier_check_transport(out->transport, error);
+    gw_error_set(error, GW_E_USAGE, "a transport is the carrier's, and the route is another one");
+    return gw_error_hint(error, "say --route carrier as well");
 }
 
 static void migrations_start(struct gw_http_api *api, struct gw_http_request *request)
 {
-    static const char *const known[] = {"vm",        "to",          "policy",   "route",
-                                        "codec",     "bandwidth",   "channels", "zstd_level",
-                                        "timeout_s", "blackout_ms", NULL};
+    static const char *const known[] = {"vm",        "to",          "policy",    "route",
+                                        "codec",     "bandwidth",   "channels",  "zstd_level",
+                                        "timeout_s", "blackout_ms", "transport", NULL};
     struct gw_daemon *d = daemon_of(api);
     struct gw_outgoing_request out = {0};
     struct gw_policy policy;
@@ -516,8 +520,8 @@ static void migrations_start(struct gw_http_api *api, struct gw_http_request *re
     if (!only_known(request, known) || !(out.vm = need(request, "vm")) ||
         !(out.to = need(request, "to")))
         return;
-    if (check_route(request, &error) < 0 || read_policy(d, request, &out, &policy, &error) < 0 ||
-        gw_outgoing_start(d, &out, &m, &error) < 0)
+    if (read_policy(d, request, &out, &policy, &error) < 0 ||
+        read_transport(request, &out, &error) < 0 || gw_outgoing_start(d, &out, &m, &error) < 0)
         gw_http_fail(request, &error);
     else
         gw_http_reply(request, 201, json_pack("{s:s}", "id", m->id));

@@ -13,6 +13,7 @@
 
 #include "host/facts.h"
 #include "host/preflight.h"
+#include "shell/carrier_offer.h"
 #include "shell/daemon.h"
 #include "shell/guestaddr.h"
 #include "shell/guestnet.h"
@@ -52,6 +53,8 @@ struct incoming {
     struct gw_guestnet_listener listener;
     bool listens;           /* for the guest's first frame */
     struct event *patience; /* FINISHED waits for that frame, so that the source hears of it */
+    json_t *carrier_offer;  /* what PREPARED says of the carrier; NULL on another route */
+    char carrier_path[108]; /* where QEMU listens for the carrier */
 };
 
 static struct incoming *incoming_of(struct gw_migration *m)
@@ -259,7 +262,8 @@ static void op_arm(struct incoming *in)
         done(in, GW_OP_ARM, &error);
         return;
     }
-    in->base.record.codec = terms.zstd ? "zstd" : "none";
+    in->base.record.codec =
+        terms.zstd || (in->base.wishes.carrier && in->base.wishes.zstd) ? "zstd" : "none";
     gw_qmp_batch_init(&in->batch, armed);
     gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "capabilities", false,
                      "migrate-set-capabilities", gw_steal_ptr(&terms.capabilities));
@@ -312,9 +316,73 @@ static json_t *listen_args(const struct incoming *in)
     return json_pack("{s:[{s:s, s:o}]}", "channels", "channel-type", "main", "addr", address);
 }
 
+/* On the carrier's route QEMU listens on a unix socket, and the carrier for the source. */
+
+static int open_carrier(struct incoming *in, const char *ramblocks, struct gw_error *error)
+{
+    const struct gw_config *config = in->base.daemon->config;
+    struct gw_carrier_options options;
+    struct gw_ram ram;
+
+    if (gw_ram_open(&ram, in->base.vm->process.pid, ramblocks, error) < 0)
+        return -1;
+    gw_migration_carrier_options(&in->base, in->carrier_path, &options);
+    options.host = in->host;
+    evutil_secure_rng_get_bytes(options.secret, sizeof options.secret);
+    json_decref(in->carrier_offer);
+    in->carrier_offer = gw_carrier_offer_to_json(options.secret, &ram);
+    if (ram.n_blocks == 0)
+        gw_migration_log(&in->base, GW_LOG_WARNING,
+                         "the guest's RAM is not shared memory: pages pass through QEMU, whole");
+    if (gw_carrier_new_destination(&options, &ram, config->migration_port_min,
+                                   config->migration_port_max, &in->base.carrier, error) < 0)
+        return -1;
+    snprintf(in->port, sizeof in->port, "%u", gw_carrier_port(in->base.carrier));
+    return 0;
+}
+
+static void carrier_listening(struct gw_qmp_batch *batch, json_t *replies,
+                              const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(batch, struct incoming, batch);
+    const char *ramblocks = json_string_value(json_object_get(replies, "ramblocks"));
+    struct gw_error why;
+
+    if (error)
+        why = *error;
+    else if (!in->base.vm)
+        gw_error_set(&why, GW_E_QEMU_GONE, "QEMU has ended");
+    else if (open_carrier(in, ramblocks ? ramblocks : "", &why) == 0) {
+        done(in, GW_OP_LISTEN, NULL);
+        return;
+    }
+    gw_error_prefix(&why, "the carrier on %s cannot be opened", in->base.record.to);
+    done(in, GW_OP_LISTEN, &why);
+}
+
+static void listen_for_carrier(struct incoming *in)
+{
+    const char *rundir = in->base.vm->rundir;
+
+    snprintf(in->carrier_path, sizeof in->carrier_path, "%s/carrier", rundir);
+    gw_qmp_batch_fini(&in->batch);
+    gw_qmp_batch_init(&in->batch, carrier_listening);
+    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "listen", false, "migrate-incoming",
+                     json_pack("{s:[{s:s, s:{s:s, s:s, s:s}}]}", "channels", "channel-type", "main",
+                               "addr", "transport", "socket", "type", "unix", "path",
+                               in->carrier_path));
+    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "ramblocks", false, "human-monitor-command",
+                     json_pack("{s:s}", "command-line", "info ramblock"));
+    gw_qmp_batch_end(&in->batch);
+}
+
 static void op_listen(struct incoming *in)
 {
     snprintf(in->host, sizeof in->host, "%s", gw_daemon_migration_address(in->base.daemon));
+    if (in->base.wishes.carrier) {
+        listen_for_carrier(in);
+        return;
+    }
     gw_qmp_batch_fini(&in->batch);
     gw_qmp_batch_init(&in->batch, listening);
     gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "listen", false, "migrate-incoming",
@@ -452,6 +520,7 @@ static void ended(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_err
 static void op_destroy(struct incoming *in)
 {
     in->end_call.done = ended;
+    gw_migration_close_carrier(&in->base);
     if (in->base.vm)
         gw_vm_end(in->base.vm, &in->end_call);
     else
@@ -491,6 +560,8 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         json_object_set_new(body, "host", json_string(in->host));
         json_object_set_new(body, "port", json_string(in->port));
         json_object_set(body, "facts", in->facts);
+        if (in->carrier_offer)
+            json_object_set(body, "carrier", in->carrier_offer);
     }
     if (message == GW_MSG_PREPARED || message == GW_MSG_FAILED)
         json_object_set_new(body, "findings", gw_findings_to_json(&in->findings));
@@ -543,6 +614,7 @@ static void fini(struct gw_migration *m)
     gw_vm_spec_free(in->spec);
     json_decref(in->facts);
     json_decref(in->peer_facts);
+    json_decref(in->carrier_offer);
 }
 
 static const struct gw_migration_ops incoming_ops = {
@@ -631,6 +703,19 @@ static int take_owner(struct incoming *in, const char *from, const json_t *body,
     return 0;
 }
 
+static int take_transport(struct gw_migration *m, const json_t *body, struct gw_error *error)
+{
+    const char *transport = json_string_value(json_object_get(body, "transport"));
+
+    if (!m->wishes.carrier)
+        return 0;
+    if (!transport || gw_carrier_check_transport(transport, error) < 0)
+        return gw_error_set(error, GW_E_PROTOCOL, "PREPARE names no transport");
+    memcpy(m->transport, transport, strlen(transport) + 1);
+    m->record.route = "carrier";
+    return 0;
+}
+
 static int take_prepare(struct incoming *in, const char *from, const json_t *body,
                         struct gw_error *error)
 {
@@ -640,7 +725,8 @@ static int take_prepare(struct incoming *in, const char *from, const json_t *bod
     if (gw_facts_check(facts, GW_FACTS_SOURCE, error) < 0 ||
         gw_vm_spec_from_json(json_object_get(body, "spec"), &in->spec, error) < 0 ||
         gw_wishes_from_json(json_object_get(body, "wishes"), &m->wishes, error) < 0 ||
-        check_disks(facts, in->spec, error) < 0 || take_owner(in, from, body, error) < 0)
+        take_transport(m, body, error) < 0 || check_disks(facts, in->spec, error) < 0 ||
+        take_owner(in, from, body, error) < 0)
         return -1;
     if (!in->spec->uuid)
         return gw_error_set(error, GW_E_PROTOCOL, "PREPARE names no uuid");

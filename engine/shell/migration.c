@@ -359,6 +359,8 @@ static void vm_event(struct gw_vm_watcher *watcher, const char *name, json_t *da
     ev.status = gw_qemu_status_from_name(status);
     if (ev.status == GW_QEMU_COMPLETED)
         *(m->machine.role == GW_SOURCE ? &b->sent_ns : &b->loaded_ns) = at_ns;
+    if (ev.status == GW_QEMU_FAILED && event_pending(m->carrier_timer, EV_TIMEOUT, NULL))
+        return; /* of course it has, and why will be told */
     if (ev.status == GW_QEMU_FAILED || ev.status == GW_QEMU_CANCELLED) {
         gw_error_set(&error, GW_E_QEMU, "QEMU on %s says that the migration from %s to %s has %s",
                      m->machine.role == GW_SOURCE ? m->record.from : m->record.to, m->record.from,
@@ -408,6 +410,71 @@ void gw_migration_set_vm(struct gw_migration *m, struct gw_vm *vm)
         gw_vm_save(vm);
 }
 
+/* The carrier. */
+
+static void tell_carrier_error(struct gw_migration *m)
+{
+    gw_migration_post(m, &(struct gw_event){.type = GW_EV_QEMU_STATUS,
+                                            .status = GW_QEMU_FAILED,
+                                            .error = &m->carrier_error});
+}
+
+static void carrier_timer_came(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    tell_carrier_error(arg);
+}
+
+/* Lanes that broke are mostly the other node's doing, and it is about to say why. */
+static void carrier_failed(struct gw_carrier_handler *handler, const struct gw_error *error)
+{
+    static const struct timeval grace = {.tv_usec = 500000};
+    struct gw_migration *m = gw_container_of(handler, struct gw_migration, carrier_handler);
+    struct gw_error *why = &m->carrier_error;
+
+    /* Where QEMU has completed, all pages have arrived: the lanes are not needed any more. */
+    if (m->machine.loaded || m->machine.qemu_status == GW_QEMU_COMPLETED)
+        return;
+    *why = *error;
+    gw_error_prefix(why, "the carrier from %s to %s, on %s", m->record.from, m->record.to,
+                    m->machine.role == GW_SOURCE ? m->record.from : m->record.to);
+    if (!why->hint[0])
+        gw_error_hint(why,
+                      "see whether the nodes' migration addresses reach each other; --route native "
+                      "does without the carrier");
+    if (why->code == GW_E_PEER)
+        event_add(m->carrier_timer, &grace);
+    else
+        tell_carrier_error(m);
+}
+
+void gw_migration_carrier_options(struct gw_migration *m, const char *socket_path,
+                                  struct gw_carrier_options *options)
+{
+    m->carrier_handler.failed = carrier_failed;
+    *options = (struct gw_carrier_options){
+        .base = m->daemon->base,
+        .handler = &m->carrier_handler,
+        .tls = m->daemon->pki.ctx,
+        .transport = m->transport,
+        .peer = m->peer,
+        .id = m->id,
+        .n_channels = m->wishes.channels,
+        .socket_path = socket_path,
+    };
+}
+
+void gw_migration_close_carrier(struct gw_migration *m)
+{
+    if (!m->carrier)
+        return;
+    gw_carrier_stop(m->carrier);
+    json_decref(m->record.carrier);
+    m->record.carrier = gw_carrier_to_json(m->carrier);
+    gw_carrier_free(gw_steal_ptr(&m->carrier));
+}
+
 /* Life and death. */
 
 int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_role role,
@@ -429,7 +496,8 @@ int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_
     m->mailbox = event_new(daemon->base, -1, 0, open_mailbox, m);
     m->deadline = evtimer_new(daemon->base, deadline_came, m);
     m->reports = evtimer_new(daemon->base, reports_are_due, m);
-    if (!m->mailbox || !m->deadline || !m->reports)
+    m->carrier_timer = evtimer_new(daemon->base, carrier_timer_came, m);
+    if (!m->mailbox || !m->deadline || !m->reports || !m->carrier_timer)
         return gw_error_set(error, GW_E_SYSTEM, "out of memory for a migration");
     return 0;
 }
@@ -481,6 +549,7 @@ void gw_migration_free(struct gw_migration *m)
     if (m->vm)
         m->vm->watcher = NULL;
     disconnect(m);
+    gw_migration_close_carrier(m);
     m->ops->fini(m);
     while ((p = STAILQ_FIRST(&m->posted))) {
         STAILQ_REMOVE_HEAD(&m->posted, link);
@@ -492,6 +561,8 @@ void gw_migration_free(struct gw_migration *m)
         event_free(m->deadline);
     if (m->reports)
         event_free(m->reports);
+    if (m->carrier_timer)
+        event_free(m->carrier_timer);
     gw_record_fini(&m->record);
     free(m);
 }
@@ -508,17 +579,23 @@ struct gw_migration *gw_migration_find(struct gw_daemon *daemon, const char *id)
 
 json_t *gw_migration_to_json(const struct gw_migration *m)
 {
-    return gw_record_to_json(&m->record, m->id, m->vm_name, m->vm_uuid, &m->machine, gw_clock_ns());
+    json_t *json =
+        gw_record_to_json(&m->record, m->id, m->vm_name, m->vm_uuid, &m->machine, gw_clock_ns());
+
+    if (m->carrier)
+        json_object_set_new(json, "carrier", gw_carrier_to_json(m->carrier));
+    return json;
 }
 
 /* What was asked for, on its way to the other node. */
 
 json_t *gw_wishes_to_json(const struct gw_native_wishes *w)
 {
-    return json_pack("{s:I, s:I, s:I, s:b, s:I}", "bandwidth_bytes_per_s",
+    return json_pack("{s:I, s:I, s:I, s:b, s:I, s:b}", "bandwidth_bytes_per_s",
                      (json_int_t)w->bandwidth_bytes_per_s, "blackout_ms",
                      (json_int_t)w->blackout_ms, "channels", (json_int_t)w->channels, "zstd",
-                     (int)w->zstd, "zstd_level", (json_int_t)w->zstd_level);
+                     (int)w->zstd, "zstd_level", (json_int_t)w->zstd_level, "carrier",
+                     (int)w->carrier);
 }
 
 int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct gw_error *error)
@@ -533,7 +610,8 @@ int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct g
     if (bandwidth < 0 || blackout < 1 || blackout > 2000000 || channels < 1 || channels > 64 ||
         level < 1 || level > 20)
         return gw_error_set(error, GW_E_PROTOCOL, "a wish is out of its range");
-    *w = (struct gw_native_wishes){(uint64_t)bandwidth, (uint32_t)blackout, (uint32_t)channels,
-                                   zstd != 0, (uint32_t)level};
+    *w = (struct gw_native_wishes){
+        (uint64_t)bandwidth, (uint32_t)blackout, (uint32_t)channels,
+        zstd != 0,           (uint32_t)level,    json_is_true(json_object_get(json, "carrier"))};
     return 0;
 }

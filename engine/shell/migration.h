@@ -17,6 +17,7 @@
 #include "core/machine.h"
 #include "host/negotiate.h"
 #include "shell/breakpoint.h"
+#include "shell/carrier.h"
 #include "shell/peer.h"
 #include "shell/record.h"
 #include "shell/vm.h"
@@ -68,6 +69,11 @@ struct gw_migration {
     struct gw_record record;
     struct gw_native_wishes wishes;
     struct gw_breakpoint breakpoint;
+    char transport[GW_CARRIER_TRANSPORT_MAX + 1]; /* of the carrier; "" on another route */
+    struct gw_carrier *carrier;                   /* NULL: not open */
+    struct gw_carrier_handler carrier_handler;
+    struct event *carrier_timer; /* pending: it has failed, and the other node may say why */
+    struct gw_error carrier_error;
 
     char vm_name[64], vm_uuid[40];
     struct gw_vm *vm; /* NULL before it is launched and after it is gone */
@@ -111,6 +117,13 @@ void gw_migration_message(struct gw_migration *m, unsigned type, const json_t *b
 
 /* This VM is the one: its QMP events and its end are told to the machine. NULL: none any more. */
 void gw_migration_set_vm(struct gw_migration *m, struct gw_vm *vm);
+
+/* What both halves of the carrier are given; socket_path is the caller's and outlives the call. */
+void gw_migration_carrier_options(struct gw_migration *m, const char *socket_path,
+                                  struct gw_carrier_options *options);
+
+/* The carrier has done its part, or is to end now: its figures are kept. NULL carrier is fine. */
+void gw_migration_close_carrier(struct gw_migration *m);
 
 /* What status shows. A new reference. */
 json_t *gw_migration_to_json(const struct gw_migration *m);

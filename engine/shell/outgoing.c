@@ -12,6 +12,7 @@
 #include "host/converge.h"
 #include "host/facts.h"
 #include "host/findings.h"
+#include "shell/carrier_offer.h"
 #include "shell/daemon.h"
 #include "shell/guestaddr.h"
 #include "shell/guestnet.h"
@@ -54,7 +55,12 @@ struct outgoing {
     struct event *hear_timer; /* DESTROY waits for that */
     struct gw_nethook *hook;  /* NULL: none, or it was told the end */
     struct gw_nethook_call hook_call;
-    bool came_back; /* the guest was paused, and was let run here again */
+    bool came_back;        /* the guest was paused, and was let run here again */
+    json_t *carrier_offer; /* of the destination, from PREPARED */
+    char carrier_host[GW_NODE_ADDRESS_MAX + 1];
+    uint16_t carrier_port;
+    bool zero_pages;        /* the multifd channels have zero pages, too: a history can be kept */
+    char carrier_path[108]; /* where QEMU connects to */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -246,7 +252,8 @@ static void arm(struct outgoing *o)
     vm->net = gw_guestnet_open(vm);
     gw_record_decisions(&m->record, terms.decisions, m->machine.phase, gw_clock_ns());
     begin_low(o, terms.parameters);
-    m->record.codec = terms.zstd ? "zstd" : "none";
+    m->record.codec = terms.zstd || (m->wishes.carrier && m->wishes.zstd) ? "zstd" : "none";
+    o->zero_pages = terms.zero_pages;
     set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));
     gw_native_terms_fini(&terms);
 }
@@ -310,6 +317,38 @@ static void command(struct outgoing *o, enum gw_op op, const char *name, json_t 
     o->op = op;
     o->op_call.done = op_answered;
     gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, name, args, COMMAND_TIMEOUT_NS);
+}
+
+/* On the carrier's route QEMU connects to the carrier, and its lanes to the destination. */
+static int open_carrier(struct outgoing *o, struct gw_error *error)
+{
+    const struct gw_native_wishes *wishes = &o->base.wishes;
+    struct gw_carrier_source source = {
+        .port = o->carrier_port,
+        .bandwidth_bytes_per_s = wishes->bandwidth_bytes_per_s,
+        .zstd = wishes->zstd,
+        .level_max = gw_codec_zstd.level_max,
+    };
+    struct gw_carrier_options options;
+    struct gw_sender_ram ram;
+
+    gw_migration_carrier_options(&o->base, o->carrier_path, &options);
+    if (gw_carrier_offer_from_json(o->carrier_offer, o->zero_pages ? GW_CARRIER_HISTORY_PERCENT : 0,
+                                   options.secret, &ram, error) < 0)
+        return -1;
+    options.host = o->carrier_host;
+    source.ram = &ram;
+    return gw_carrier_new_source(&options, &source, &o->base.carrier, error);
+}
+
+static void op_start(struct outgoing *o)
+{
+    struct gw_error error;
+
+    if (o->base.wishes.carrier && open_carrier(o, &error) < 0)
+        done(o, GW_OP_START, &error);
+    else
+        command(o, GW_OP_START, "migrate", json_pack("{s:s}", "uri", o->uri));
 }
 
 /* The guest comes back to life here: so does its traffic. */
@@ -432,6 +471,17 @@ static uint64_t json_u64(const json_t *json, const char *key)
     return value > 0 ? (uint64_t)value : 0;
 }
 
+static void note_carrier(struct outgoing *o)
+{
+    json_t *decisions;
+
+    if (!o->base.carrier)
+        return;
+    decisions = gw_carrier_take_decisions(o->base.carrier);
+    gw_record_decisions(&o->base.record, decisions, o->base.machine.phase, gw_clock_ns());
+    json_decref(decisions);
+}
+
 static void take_figures(struct outgoing *o, const json_t *reply)
 {
     const json_t *ram = json_object_get(reply, "ram");
@@ -443,7 +493,9 @@ static void take_figures(struct outgoing *o, const json_t *reply)
         return;
     p->total_bytes = json_u64(ram, "total");
     p->remaining_bytes = json_u64(ram, "remaining");
-    p->wire_bytes = json_u64(ram, "transferred");
+    p->wire_bytes =
+        o->base.carrier ? gw_carrier_wire_bytes(o->base.carrier) : json_u64(ram, "transferred");
+    note_carrier(o);
     p->rate_bytes_per_s =
         (uint64_t)(json_number_value(json_object_get(ram, "mbps")) * 1000000.0 / 8.0);
     p->dirty_bytes_per_s = json_u64(ram, "dirty-pages-rate") * page_bytes;
@@ -551,10 +603,13 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
         gw_inspect_start(&o->inspect, m->vm, inspected);
         break;
     case GW_OP_ARM: op_arm(o); break;
-    case GW_OP_START: command(o, op, "migrate", json_pack("{s:s}", "uri", o->uri)); break;
+    case GW_OP_START: op_start(o); break;
     case GW_OP_SWITCH: op_switch(o); break;
     case GW_OP_RECLAIM: op_reclaim(o); break;
-    case GW_OP_STOP_COPY: gw_stop_copy_start(&o->stop_copy, m->vm->qmp); break;
+    case GW_OP_STOP_COPY:
+        gw_migration_close_carrier(m);
+        gw_stop_copy_start(&o->stop_copy, m->vm->qmp);
+        break;
     case GW_OP_RESUME: op_resume(o); break;
     case GW_OP_DISARM: op_disarm(o); break;
     case GW_OP_DESTROY: op_destroy(o); break;
@@ -579,6 +634,8 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
     json_object_set_new(body, "wishes", gw_wishes_to_json(&m->wishes));
     json_object_set_new(body, "from", json_string(m->record.from));
     json_object_set_new(body, "only_check", json_boolean(m->only_check));
+    if (m->wishes.carrier)
+        json_object_set_new(body, "transport", json_string(m->transport));
     if (m->vm && m->vm->owner.epoch)
         json_object_set_new(body, "owner_epoch", json_integer((json_int_t)m->vm->owner.epoch));
     return body;
@@ -596,6 +653,13 @@ static int take_prepared(struct outgoing *o, const json_t *body, struct gw_error
         strspn(port, "0123456789") != strlen(port) || !gw_node_address_valid(host))
         return gw_error_set(error, GW_E_PROTOCOL, "no address in it");
     snprintf(o->uri, sizeof o->uri, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
+    if (o->base.wishes.carrier) {
+        snprintf(o->carrier_host, sizeof o->carrier_host, "%s", host);
+        o->carrier_port = (uint16_t)atoi(port);
+        json_decref(o->carrier_offer);
+        o->carrier_offer = json_incref(json_object_get(body, "carrier"));
+        snprintf(o->uri, sizeof o->uri, "unix:%s", o->carrier_path);
+    }
     json_decref(o->peer_facts);
     o->peer_facts = json_incref((json_t *)facts);
     o->base.prepared = true;
@@ -685,6 +749,8 @@ static void phase_changed(struct gw_migration *m)
     } else {
         event_del(o->progress_timer);
     }
+    if (m->machine.phase == GW_SWITCHOVER && m->carrier)
+        gw_carrier_last_round(m->carrier);
     if (m->machine.phase == GW_COMMITTING || m->machine.phase == GW_FINISHING)
         send_frames(o);
     if (!gw_phase_is_end(m->machine.phase))
@@ -731,6 +797,9 @@ static void fini(struct gw_migration *m)
     json_decref(o->facts);
     json_decref(o->spec);
     json_decref(o->peer_facts);
+    json_decref(o->carrier_offer);
+    if (o->carrier_path[0]) /* after a restart nobody else removes it */
+        unlink(o->carrier_path);
 }
 
 static const struct gw_migration_ops outgoing_ops = {
@@ -762,6 +831,8 @@ static struct outgoing *outgoing_new(struct gw_daemon *daemon, const char *id,
     o->stop_copy.yanked = copy_yanked;
     gw_stop_copy_init(&o->stop_copy, daemon->base);
     o->hear_timer = evtimer_new(daemon->base, hear_timer_came, o);
+    snprintf(o->carrier_path, sizeof o->carrier_path, "%s/%s.carrier", daemon->config->run_dir,
+             o->base.id);
     return o;
 }
 
@@ -811,6 +882,27 @@ static int check_request(struct gw_daemon *daemon, const struct gw_outgoing_requ
     return 0;
 }
 
+static void choose_route(struct gw_migration *m, const struct gw_outgoing_request *request)
+{
+    json_t *decisions;
+
+    if (m->wishes.carrier) {
+        m->record.route = "carrier";
+        snprintf(m->transport, sizeof m->transport, "%s",
+                 request->transport ? request->transport : "tcp");
+    }
+    decisions = json_pack(
+        "[o]",
+        gw_decision_new(
+            "route", json_pack("{s:s}", "wanted", request->auto_route ? "auto" : m->record.route),
+            m->record.route, m->wishes.carrier ? "native" : "carrier",
+            request->auto_route ? "auto is the native route so far: the carrier is new, and is "
+                                  "taken when it is asked for"
+                                : "asked for"));
+    gw_record_decisions(&m->record, decisions, GW_PREPARING, gw_clock_ns());
+    json_decref(decisions);
+}
+
 int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request *request,
                       struct gw_migration **mp, struct gw_error *error)
 {
@@ -823,6 +915,7 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
     if (!o)
         return -1;
     o->base.wishes = request->wishes;
+    choose_route(&o->base, request);
     o->base.only_check = request->only_check;
     o->base.watcher = request->watcher;
     o->base.machine.limits.precopy_ns = (uint64_t)request->timeout_s * UINT64_C(1000000000);

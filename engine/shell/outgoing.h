@@ -11,6 +11,8 @@ struct gw_outgoing_request {
     const char *to;                 /* name of the other node */
     const char *policy;             /* its name, for the record */
     struct gw_native_wishes wishes; /* the policy's, as the request changed them */
+    const char *transport;          /* of the carrier, checked; NULL: tcp */
+    bool auto_route;                /* the route was chosen for the person */
     uint32_t timeout_s;             /* 0: none */
     bool only_check;                /* go as far as a migration can be tried, then undo it */
     struct gw_migration_watcher *watcher;

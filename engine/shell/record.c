@@ -17,6 +17,7 @@ void gw_record_init(struct gw_record *r, uint64_t now_ns)
     r->begun_wall_ms = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000;
     r->begun_ns = now_ns;
     r->codec = "none";
+    r->route = "native";
     r->rounds = json_array();
     r->decisions = json_array();
     r->phases = json_array();
@@ -29,6 +30,8 @@ void gw_record_fini(struct gw_record *r)
     json_decref(r->decisions);
     json_decref(r->phases);
     json_decref(r->warnings);
+    json_decref(r->carrier);
+    r->carrier = NULL;
     r->rounds = r->decisions = r->phases = r->warnings = NULL;
 }
 
@@ -156,7 +159,7 @@ json_t *gw_record_to_json(const struct gw_record *r, const char *id, const char 
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "id", id, "vm",
                   vm, "uuid", uuid, "from", r->from, "to", r->to, "role",
                   m->role == GW_SOURCE ? "source" : "destination", "state", gw_phase_name(m->phase),
-                  "route", "native", "transport", "tcp", "codec", r->codec, "policy", r->policy,
+                  "route", r->route, "transport", "tcp", "codec", r->codec, "policy", r->policy,
                   "started_at", gw_iso_time(r->begun_wall_ms));
 
     json_object_set_new(json, "total_ms",
@@ -167,6 +170,8 @@ json_t *gw_record_to_json(const struct gw_record *r, const char *id, const char 
                                    : json_null());
     json_object_set_new(json, "guest_bytes", json_integer((json_int_t)m->progress.total_bytes));
     json_object_set_new(json, "wire_bytes", json_integer((json_int_t)m->progress.wire_bytes));
+    if (r->carrier)
+        json_object_set(json, "carrier", r->carrier);
     json_object_set(json, "rounds", r->rounds);
     json_object_set(json, "phases", r->phases);
     json_object_set(json, "decisions", r->decisions);

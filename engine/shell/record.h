@@ -27,6 +27,8 @@ struct gw_blackout {
 struct gw_record {
     char from[64], to[64];
     const char *codec;     /* a literal */
+    const char *route;     /* a literal */
+    json_t *carrier;       /* its figures; NULL: another route */
     uint64_t begun_ns;     /* monotonic */
     int64_t begun_wall_ms; /* Unix time */
     uint64_t ended_ns;     /* monotonic; 0 while it runs */

@@ -116,7 +116,7 @@ static int took(struct channel *c, size_t n, enum gw_piece *piecep)
 /* Reads up to the next piece that is no payload. 1; 0 at the end of the connection; -1. */
 static int read_piece(struct channel *c, enum gw_piece *piecep)
 {
-    struct gw_want want;
+    struct gw_stream_want want;
     struct gw_error error;
     int r = 0;
 

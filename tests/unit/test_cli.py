@@ -319,7 +319,7 @@ def test_help_everywhere(command):
     (["migrate", "web1", "--bandwith=1gbit"], ["'--bandwith'", "did you mean '--bandwidth'?"]),
     (["migrate", "web1", "--bandwidth=100"], ["--bandwidth: '100'", "1gbit"]),
     (["migrate", "web1", "--codec=zst"], ["--codec: 'zst'", "one of none|zstd"]),
-    (["migrate", "web1", "--route=carrier"], ["--route: 'carrier'", "auto|native"]),
+    (["migrate", "web1", "--to=n2", "--route=raven"], ["--route: 'raven'", "auto|native|carrier"]),
     (["migrate", "web1", "--channels=0"], ["--channels: 0 is not within 1 and 64"]),
     (["migrate", "web1", "--channels=-1"], ["--channels: '-1' is not a whole number"]),
     (["migrate", "web1", "--channels=99999999999999999999"], ["--channels:"]),

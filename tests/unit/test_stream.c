@@ -258,7 +258,7 @@ static void pages_may_be_read_in_place(void **state)
 {
     uint8_t head[HEAD], page[4096];
     struct gw_stream s;
-    struct gw_want want;
+    struct gw_stream_want want;
     enum gw_piece piece;
 
     (void)state;

@@ -30,6 +30,7 @@ static json_t *migrate_body(const struct gw_args *args)
     gw_cli_put_text(body, "to", gw_args_text(args, "to"));
     gw_cli_put_text(body, "policy", gw_args_text(args, "policy"));
     gw_cli_put_text(body, "route", gw_args_text(args, "route"));
+    gw_cli_put_text(body, "transport", gw_args_text(args, "transport"));
     gw_cli_put_text(body, "codec", gw_args_text(args, "codec"));
     put_number(body, args, "bandwidth", "bandwidth", 1);
     put_number(body, args, "blackout", "blackout_ms", 1);

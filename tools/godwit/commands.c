@@ -21,7 +21,9 @@ static const struct gw_option check_options[] = {
 static const struct gw_option migrate_options[] = {
     {"to", "NODE", "where it goes", GW_OPTION_TEXT, .required = true},
     {"policy", "NAME", "the policy that steers it", GW_OPTION_TEXT},
-    {"route", "auto|native", "how the pages travel", GW_OPTION_CHOICE},
+    {"route", "auto|native|carrier", "how the pages travel", GW_OPTION_CHOICE},
+    {"transport", "TRANSPORT", "of the carrier: tcp, or tcp?plain=yes without encryption",
+     GW_OPTION_TEXT},
     {"codec", "none|zstd", "how they are compressed", GW_OPTION_CHOICE},
     {"bandwidth", "RATE", "at most so much: 1gbit, 100MiB/s, unlimited", GW_OPTION_RATE},
     {"blackout", "MS", "the longest pause of the guest to aim for", GW_OPTION_MS, .min = 1,

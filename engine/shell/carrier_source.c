@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The source's threads: each takes one connection of QEMU, learns which channel it is, connects its
+ * lane, and carries it to its end. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "shell/carrier_private.h"
+#include "util/clock.h"
+
+#define REVIEW_NS (50 * GW_NS_PER_MS)
+
+static int accept_qemu(struct gw_carrier_lane *l, struct gw_error *error)
+{
+    for (;;) {
+        l->qemu = accept4(l->carrier->unix_listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (l->qemu >= 0)
+            return 0;
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+            return gw_error_set_sys(error, errno, "accept a connection of QEMU");
+        if (gw_carrier_wait(l, l->carrier->unix_listener, POLLIN, error) < 0)
+            return -1;
+    }
+}
+
+/* Reads up to the next piece that is no payload. 0; 1 at the end of the connection; -1. */
+static int read_piece(struct gw_carrier_lane *l, struct gw_stream *stream, enum gw_piece *piecep,
+                      struct gw_error *error)
+{
+    struct gw_stream_want want;
+    ssize_t n;
+
+    do {
+        gw_stream_want(stream, &want);
+        n = gw_carrier_read(l, want.into, want.n_bytes, error);
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            return gw_stream_end(stream, error) < 0 ? -1 : 1;
+        if (gw_stream_took(stream, (size_t)n, piecep, error) < 0)
+            return -1;
+    } while (*piecep == GW_PIECE_NONE);
+    return 0;
+}
+
+static int read_payload(struct gw_carrier_lane *l, struct gw_stream *stream, uint8_t *to,
+                        size_t n_bytes, struct gw_error *error)
+{
+    enum gw_piece piece;
+
+    while (n_bytes) {
+        ssize_t n = gw_carrier_read(l, to, n_bytes, error);
+
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            return gw_stream_end(stream, error);
+        if (gw_stream_took(stream, (size_t)n, &piece, error) < 0)
+            return -1;
+        to += n;
+        n_bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+/* --- how pages are sent ---------------------------------------------------------------------- */
+
+/* All under the lock. */
+static uint64_t lane_rate(struct gw_carrier *c)
+{
+    uint64_t sent_bytes = 0, busy_ns = 0;
+
+    for (unsigned i = 0; i < c->n_lanes; i++) {
+        const struct gw_carrier_counts *counts = &c->lane[i].counts;
+
+        sent_bytes += counts->lane_sent_bytes;
+        if (counts->lane_busy_ns - c->busy_then_ns[i] > busy_ns)
+            busy_ns = counts->lane_busy_ns - c->busy_then_ns[i];
+        c->busy_then_ns[i] = counts->lane_busy_ns;
+    }
+    sent_bytes -= c->sent_then_bytes;
+    c->sent_then_bytes += sent_bytes;
+    if (!busy_ns)
+        return 0;
+    return (uint64_t)((double)sent_bytes * (double)GW_NS_PER_S / (double)busy_ns);
+}
+
+static void review(struct gw_carrier *c, uint64_t now_ns)
+{
+    struct gw_pace_decision decision;
+    struct gw_pace_inputs inputs = {
+        .n_workers = c->n_channels,
+        .last_round = atomic_load(&c->last_round),
+    };
+    uint64_t n_pages = 0;
+
+    for (unsigned i = 0; i < c->n_lanes; i++)
+        n_pages += c->lane[i].counts.n_whole + c->lane[i].counts.n_pieces +
+                   c->lane[i].counts.n_zero + c->lane[i].counts.n_same;
+    c->reviewed_ns = now_ns;
+    inputs.lane_bytes_per_s = lane_rate(c);
+    inputs.first_round = n_pages << GW_PAGE_SHIFT < gw_sender_ram_bytes(&c->sender_ram);
+    if (gw_pace_review(&c->pace, &inputs, &decision) != 1)
+        return;
+    if (c->n_decisions < GW_CARRIER_DECISIONS_MAX)
+        c->decision[c->n_decisions++] = decision;
+    else
+        c->n_decisions_lost++;
+}
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * GW_NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static void take_sample(struct gw_carrier_lane *l, const struct gw_pace_sample *sample)
+{
+    struct gw_carrier *c = l->carrier;
+    struct gw_lane_info info;
+    uint64_t now_ns = gw_clock_ns();
+
+    l->lane->ops->info(l->lane, &info);
+    pthread_mutex_lock(&c->lock);
+    l->counts.lane_sent_bytes = info.sent_bytes;
+    l->counts.lane_busy_ns = info.busy_ns;
+    c->encryption = info.tls;
+    gw_pace_sample(&c->pace, sample);
+    if (now_ns - c->reviewed_ns >= REVIEW_NS)
+        review(c, now_ns);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void next_setting(struct gw_carrier *c, struct gw_batch_setting *setting)
+{
+    pthread_mutex_lock(&c->lock);
+    gw_pace_next(&c->pace, setting);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static int send_pages(struct gw_carrier_lane *l, struct gw_stream *stream, struct gw_error *error)
+{
+    const struct gw_packet *packet = &stream->packet;
+    struct gw_pace_sample sample;
+    struct gw_carrier_out *out;
+    uint64_t began_ns;
+    size_t n_frame;
+
+    if (read_payload(l, stream, l->payload, packet->n_payload, error) < 0)
+        return -1;
+    out = gw_carrier_get(l, error);
+    if (!out)
+        return -1;
+    next_setting(l->carrier, &sample.setting);
+    began_ns = cpu_ns();
+    if (gw_sender_pages(&l->sender, packet, l->payload, &sample.setting, out->bytes, &n_frame,
+                        &sample.figures, error) < 0)
+        return -1;
+    sample.cpu_ns = cpu_ns() - began_ns;
+    gw_carrier_count(l, &sample.figures, packet->n_payload, 0);
+    if (gw_carrier_send(l, out, n_frame, error) < 0)
+        return -1;
+    if (packet->n_normal + packet->n_zero)
+        take_sample(l, &sample);
+    return 0;
+}
+
+/* As QEMU sent it. */
+static int pass_packet(struct gw_carrier_lane *l, struct gw_stream *stream, struct gw_error *error)
+{
+    uint64_t n_left = stream->packet.n_payload;
+
+    gw_sender_passes(&l->sender, &stream->packet);
+    gw_carrier_count(l, NULL, 0, n_left);
+    if (gw_carrier_send_frame(l, GW_FRAME_PACKET, stream->head, stream->n_head, error) < 0)
+        return -1;
+    while (n_left) {
+        size_t n = n_left < GW_FRAME_BYTES_MAX ? (size_t)n_left : GW_FRAME_BYTES_MAX;
+        struct gw_carrier_out *out = gw_carrier_get(l, error);
+
+        if (!out || read_payload(l, stream, out->bytes + GW_FRAME_HEADER_BYTES, n, error) < 0 ||
+            gw_carrier_send(l, out, gw_frame_put(out->bytes, GW_FRAME_BYTES, l->number, n), error) <
+                0)
+            return -1;
+        n_left -= n;
+    }
+    return 0;
+}
+
+/* What one worker did to a page happens before what the next one does to it: flow/history.h. */
+static int meet(struct gw_carrier_lane *l, struct gw_error *error)
+{
+    if (gw_carrier_flush(l, error) < 0)
+        return -1;
+    if (gw_barrier_arrive(&l->carrier->barrier) != 0)
+        return gw_error_set(error, GW_E_QEMU, "QEMU closed another channel before its SYNC");
+    return 0;
+}
+
+static int carry_channel(struct gw_carrier_lane *l, struct gw_stream *stream,
+                         struct gw_error *error)
+{
+    enum gw_piece piece;
+    int r;
+
+    if (gw_carrier_send_frame(l, GW_FRAME_BYTES, stream->head, stream->n_head, error) < 0)
+        return -1;
+    while ((r = read_piece(l, stream, &piece, error)) == 0) {
+        r = gw_sender_takes(&l->sender, &stream->packet) ? send_pages(l, stream, error)
+                                                         : pass_packet(l, stream, error);
+        if (r < 0 || (stream->packet.sync && meet(l, error) < 0))
+            return -1;
+    }
+    gw_barrier_abort(&l->carrier->barrier); /* this channel will not come again */
+    if (r < 0 || gw_carrier_send_frame(l, GW_FRAME_END, NULL, 0, error) < 0)
+        return -1;
+    return gw_carrier_finish(l, error);
+}
+
+/* --- one connection -------------------------------------------------------------------------- */
+
+static int connect_lane(struct gw_carrier_lane *l, const struct gw_stream *stream,
+                        struct gw_error *error)
+{
+    struct gw_carrier *c = l->carrier;
+    struct gw_lane_hello hello = c->hello;
+
+    l->number = stream->channel == GW_CHANNEL_MAIN ? c->n_channels : stream->id;
+    if (l->number > c->n_channels || !gw_carrier_claim(c, l->number))
+        return gw_error_set(error, GW_E_QEMU, "QEMU has opened a channel %u of %u too many",
+                            l->number, c->n_channels);
+    hello.lane = (uint16_t)l->number;
+    l->sender.lane = l->number;
+    return c->transport->ops->connect(c->transport, &hello, c->peer, &l->lane, error);
+}
+
+static int carry(struct gw_carrier_lane *l, struct gw_error *error)
+{
+    struct gw_stream stream;
+    enum gw_piece piece;
+    int r;
+
+    gw_stream_init(&stream, GW_PAGE_BYTES);
+    if (accept_qemu(l, error) < 0)
+        return -1;
+    r = read_piece(l, &stream, &piece, error);
+    if (r > 0)
+        return gw_error_set(error, GW_E_QEMU, "QEMU closed a connection before it said what it is");
+    if (r < 0 || connect_lane(l, &stream, error) < 0)
+        return -1;
+    if (stream.channel != GW_CHANNEL_MAIN)
+        return carry_channel(l, &stream, error);
+    if (gw_carrier_send_frame(l, GW_FRAME_BYTES, stream.head, stream.n_head, error) < 0)
+        return -1;
+    return gw_carrier_run_main(l, error);
+}
+
+void *gw_carrier_source_thread(void *arg)
+{
+    struct gw_carrier_lane *l = arg;
+    struct gw_error error;
+    int r;
+
+    l->payload = malloc((size_t)GW_BATCH_MAX_PAGES * GW_PAGE_BYTES);
+    if (!l->payload || gw_sender_init(&l->sender, &l->carrier->sender_ram, 0) < 0)
+        r = gw_error_set_sys(&error, ENOMEM, "take memory for a lane");
+    else
+        r = gw_carrier_lane_init(l, &error) < 0 || carry(l, &error) < 0 ? -1 : 0;
+    if (r < 0)
+        gw_carrier_fail(l->carrier, &error);
+    gw_carrier_lane_fini(l);
+    return NULL;
+}

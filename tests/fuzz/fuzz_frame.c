@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a peer may send on a lane: frames, and the batches and packets in them. The receiver's guest
+ * RAM has 16 pages. Nothing may be read or written outside of it, a refusal says why, and what QEMU
+ * is sent is bounded by what came.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "flow/receiver.h"
+
+enum { N_PAGES = 16 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct {
+    struct gw_ram ram;
+    size_t n_sent;
+} f;
+
+static int take(struct gw_receiver *receiver, const void *bytes, size_t n, struct gw_error *e)
+{
+    (void)receiver;
+    (void)e;
+    for (size_t i = 0; i < n; i++)
+        f.n_sent += ((const uint8_t *)bytes)[i] < 256; /* reads each */
+    return 0;
+}
+
+static int drain(struct gw_receiver *receiver, struct gw_error *e)
+{
+    (void)receiver;
+    (void)e;
+    return 0;
+}
+
+static const struct gw_receiver_ops ops = {.send = take, .drain = drain};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct gw_receiver receiver;
+    struct gw_barrier barrier;
+    struct gw_error error = {0};
+    struct gw_frame frame;
+    size_t used, n_frames = 0;
+    int r = 0;
+
+    if (!f.ram.n_blocks) {
+        strcpy(f.ram.block[0].name, "pc.ram");
+        f.ram.block[0].n_bytes = N_PAGES * GW_PAGE_BYTES;
+        f.ram.block[0].at = malloc(N_PAGES * GW_PAGE_BYTES);
+        f.ram.n_blocks = 1;
+    }
+    memset(f.ram.block[0].at, 0, N_PAGES * GW_PAGE_BYTES);
+    f.n_sent = 0;
+    if (gw_barrier_init(&barrier, 1) < 0 || gw_receiver_init(&receiver, &ops, &f.ram, &barrier) < 0)
+        abort();
+    while (r == 0 && (r = gw_frame_parse(data, size, 1, &frame, &used, &error)) == 0) {
+        if (used > size || frame.payload + frame.n_payload != data + used)
+            abort();
+        if (frame.kind == GW_FRAME_END)
+            break;
+        r = gw_receiver_take(&receiver, &frame, &error);
+        data += used;
+        size -= used;
+        n_frames++;
+    }
+    if (r < 0 && (error.code == GW_OK || !error.msg[0]))
+        abort();
+    if (r > 0 && (used <= size || used > GW_FRAME_MAX))
+        abort();
+    if (f.n_sent > n_frames * (GW_FRAME_BYTES_MAX + GW_STREAM_HEADER_MAX))
+        abort();
+    gw_receiver_fini(&receiver);
+    gw_barrier_fini(&barrier);
+    return 0;
+}

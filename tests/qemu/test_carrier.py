@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves by the carrier: pages go around QEMU, as few bytes, and the guest's memory is right."""
+import pytest
+
+import godwit_lab
+from conftest import VM, figures, refusal
+from godwit_lab import Events, copying
+
+CARRIER = ('--route', 'carrier')
+# 64 MiB at this rate take eight seconds, and the guest writes faster: it never ends by itself.
+SLOW = (*CARRIER, '--bandwidth', '8MiB/s')
+TEARDOWN_S = 60
+N_MOVES = 20
+
+
+def describe(migration):
+    carrier = migration['carrier']
+    return (f'{migration["route"]}, codec {migration["codec"]}: {carrier["wire_bytes"]} bytes for '
+            f'{carrier["raw_bytes"]} of pages, {carrier["pages"]}, passed '
+            f'{carrier["passed_bytes"]}; total {migration["total_ms"]} ms, blackout '
+            f'{migration["blackout_ms"]} ms')
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4])
+@pytest.mark.parametrize('codec', ['none', 'zstd'])
+def test_moves(place, channels, codec):
+    """Under TLS, while the guest writes."""
+    migration = place.move(*CARRIER, '--channels', str(channels), '--codec', codec)
+    carrier = migration['carrier']
+    figures.append(f'{channels} channels: {describe(migration)}')
+    assert (migration['route'], migration['codec']) == ('carrier', codec)
+    assert carrier['lanes'] == channels + 1
+    assert 'tls' in carrier['encryption'], carrier
+    assert carrier['wire_bytes'] == migration['wire_bytes']
+    # The 64 MiB that are filled; what was written meanwhile comes on top, as pieces.
+    assert carrier['pages']['whole'] >= 64 * 256 * 0.9, carrier
+    assert carrier['pages']['zero'] > 0, carrier
+    assert 0 < carrier['history_bytes'] <= 0.08 * (256 << 20), carrier
+    # Everything but firmware and the like went into the guest's RAM by the carrier.
+    assert carrier['passed_bytes'] < 4 << 20, carrier
+    route = [d for d in migration['decisions'] if d['rule'] == 'route']
+    assert route and route[0]['chosen'] == 'carrier', migration['decisions']
+
+
+def test_plain(place):
+    migration = place.move(*CARRIER, '--transport', 'tcp?plain=yes')
+    assert migration['carrier']['encryption'] == 'plain'
+
+
+def test_short_writes(place):
+    """Lanes that move a few bytes at a time change nothing."""
+    migration = place.move(*CARRIER, '--transport', 'fault+tcp?seed=7&short=20000')
+    assert migration['state'] == 'completed'
+
+
+def test_auto_is_native_and_says_so(place):
+    migration = place.move()
+    route = [d for d in migration['decisions'] if d['rule'] == 'route']
+    assert (migration['route'], route[0]['chosen']) == ('native', 'native')
+    assert 'auto' in route[0]['because'] and 'carrier' not in migration
+
+
+def test_fewer_bytes_than_native(place):
+    """Side by side; the limit makes rounds, so that pages are sent again."""
+    limit = ('--bandwidth', '24MiB/s', '--codec', 'zstd')
+    native = place.move('--route', 'native', *limit)
+    carried = place.move(*CARRIER, *limit)
+    figures.append(f'native, zstd, 24 MiB/s: {native["wire_bytes"]} bytes, total '
+                   f'{native["total_ms"]} ms, blackout {native["blackout_ms"]} ms')
+    figures.append(f'24 MiB/s: {describe(carried)}')
+    assert carried['wire_bytes'] < native['wire_bytes']
+
+
+def test_a_transport_needs_the_carrier(place):
+    result = place.source.godwit('migrate', VM, '--to', place.destination.name, '--json',
+                                 '--transport', 'tcp', check=False)
+    refusal(result, 2, 'usage', 'carrier')
+
+
+@pytest.mark.parametrize('transport', ['udp', 'tcp://10.0.0.1:5', 'tcp?nonsense=1'])
+def test_a_wrong_transport(place, transport):
+    result = place.source.godwit('migrate', VM, '--to', place.destination.name, '--json', *CARRIER,
+                                 '--transport', transport, check=False)
+    assert result.status in (1, 2), str(result)
+    assert result.json['error']['code'] in ('usage', 'refused'), str(result)
+
+
+def test_twenty_moves(lab, place):
+    blackouts, snapshot = [], None
+    for number in range(N_MOVES):
+        if number == 4:
+            snapshot = godwit_lab.snapshot(lab)
+        migration = place.move(*CARRIER, '--codec', ('none', 'zstd')[number % 2])
+        blackouts.append(migration['blackout_ms'])
+    godwit_lab.assert_nothing_left(lab, snapshot, renewed={'n1', 'n2'})
+    figures.append(f'{N_MOVES} moves by the carrier: blackout {min(blackouts)} to '
+                   f'{max(blackouts)} ms, median {sorted(blackouts)[N_MOVES // 2]} ms')
+
+
+def start_slow(place, *options):
+    with Events(place.source) as events:
+        move = place.start_move(*SLOW, *options)
+        identity = events.wait_migration(copying())['id']
+    return move, identity
+
+
+def test_cancel(place, unharmed):
+    move, identity = start_slow(place)
+    place.source.godwit('cancel', identity)
+    assert move.result().json['state'] == 'cancelled'
+
+
+def test_destination_qemu_killed(place, unharmed):
+    move, _ = start_slow(place)
+    pids = place.destination.qemu_pids()
+    godwit_lab.kill(pids[0])
+    result = move.result()
+    assert result.status == 1, str(result)
+    assert place.destination.name in result.json['error']['message'], str(result)
+
+
+def test_destination_daemon_killed(place, unharmed):
+    unharmed |= {place.destination.name}
+    move, _ = start_slow(place)
+    orphan = place.destination.qemu_pids()[0]
+    place.destination.kill_daemon()
+    assert move.result().status == 1
+    assert place.guest.scan()['verdict'] == 'good'
+    place.destination.start_daemon()
+    godwit_lab.wait_ended(orphan, TEARDOWN_S, "the dead daemon's QEMU")
+
+
+def test_source_daemon_killed(place, unharmed):
+    """With it the carrier is gone: QEMU's migration fails and the guest goes on."""
+    unharmed |= {place.source.name}
+    move, _ = start_slow(place, '--reconnect', '60')
+    waiting = place.destination.qemu_pids()[0]
+    place.source.kill_daemon()
+    assert place.guest.scan()['verdict'] == 'good'
+    place.source.start_daemon()
+    assert move.result().status == 1
+    godwit_lab.wait_ended(waiting, TEARDOWN_S, 'the QEMU that waited for the guest')
+
+
+def test_link_cut(place, unharmed):
+    move, _ = start_slow(place)
+    waiting = place.destination.qemu_pids()[0]
+    place.destination.set_link('down')
+    try:
+        refusal(move.result(), 1, 'peer', place.destination.name)
+        assert place.guest.scan()['verdict'] == 'good'
+        godwit_lab.wait_ended(waiting, TEARDOWN_S, 'the QEMU behind the cut link')
+    finally:
+        place.destination.set_link('up')
+        place.source.run('ping', '-c', '1', '-w', '10', place.destination.address)
+
+
+@pytest.mark.parametrize('fault', ['cut=3000000', 'corrupt=3000000'])
+def test_a_bad_network(place, unharmed, fault):
+    """A lane that breaks, and a bit that flips behind TLS."""
+    result = place.source.godwit('migrate', VM, '--to', place.destination.name, '--json', *CARRIER,
+                                 '--transport', f'fault+tcp?seed=3&{fault}', check=False)
+    assert result.status == 1, str(result)
+    figures.append(f'{fault}: {result.json["error"]["message"]}')
