@@ -340,7 +340,8 @@ static void print_rates(const char *name)
     struct gw_history *history = new_history(0.08);
     struct gw_batch_figures figures;
     uint64_t changed;
-    volatile uint64_t n = 0; /* keeps what is measured from being left out */
+    __attribute__((unused)) volatile uint64_t n =
+        0; /* keeps what is measured from being left out */
     double begin = cpu_s(), seconds;
 
     for (size_t i = 0; i < b.n_pages; i++)

@@ -24,7 +24,7 @@ static int take(struct gw_receiver *receiver, const void *bytes, size_t n, struc
     (void)receiver;
     (void)e;
     for (size_t i = 0; i < n; i++)
-        f.n_sent += ((const uint8_t *)bytes)[i] < 256; /* reads each */
+        f.n_sent += ((const uint8_t *)bytes)[i] | 1u; /* reads each */
     return 0;
 }
 

@@ -76,7 +76,7 @@ static uint64_t now_us(void)
 }
 
 /* What the cluster's own tool does with the objects. */
-static void tool(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static void tool(const char *format, ...)
 {
     char command[512];
     va_list ap;

@@ -154,8 +154,8 @@ static void a_peer_may_say_what_it_likes(void **state)
 {
     static const char *const texts[] = {
         "null", "7", "{}", "[]",
-        "[7, null, {}, \"\", \"x\", \"10.0.0\", \"::\", \"127.0.0.1\","
-        " \"224.0.0.1\", \"ff02::1\", \"::1\", \"::ffff:10.0.0.1\"]"};
+        ("[7, null, {}, \"\", \"x\", \"10.0.0\", \"::\", \"127.0.0.1\","
+         " \"224.0.0.1\", \"ff02::1\", \"::1\", \"::ffff:10.0.0.1\"]")};
     struct gw_addresses a = {0};
     json_t *json, *many = json_array();
 
