@@ -59,7 +59,8 @@ BOTH_DAEMONS = 'both daemons'
 SOURCE_QEMU, DESTINATION_QEMU = 'source QEMU', 'destination QEMU'
 LINK = 'link'
 # The daemon comes back only when the other one has given up on it.
-SOURCE_DAEMON_LONG, DESTINATION_DAEMON_LONG = 'source daemon for long', 'destination daemon for long'
+SOURCE_DAEMON_LONG = 'source daemon for long'
+DESTINATION_DAEMON_LONG = 'destination daemon for long'
 # The daemon stays as it is, stopped, until the other one has given up on it.
 STANDS_STILL = 'nothing'
 
