@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import godwit_lab
-from conftest import VM, figures
+from conftest import MAY_COME_TWICE, VM, figures
 from godwit_lab import Ping, UdpSink
 
 PHASES = ['preparing', 'precopy', 'switchover', 'committing', 'finishing']

@@ -8,15 +8,12 @@ import statistics
 
 import bare
 import godwit_lab
-from conftest import VM, figures
+from conftest import MAY_COME_TWICE, VM, figures
 from godwit_lab import Ping, TcpStream, UdpFeed, UdpSink
 from test_figures import same_qemu
 
 N_MOVES = 10
 PARTS = ('stop_ms', 'device_ms', 'confirm_ms', 'commit_ms', 'resume_ms', 'first_packet_ms')
-# A frame that QEMU read while it stopped the guest may have reached it and is sent again: at most
-# one for each NIC in a move.
-MAY_COME_TWICE = 1
 
 
 def settle(streams):
