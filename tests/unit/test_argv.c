@@ -39,7 +39,7 @@ static void the_whole_command_line(void **state)
 {
     static const char expected[] =
         "qemu -name guest=web1,debug-threads=on -uuid " UUID
-        " -machine q35,memory-backend=ram0 -accel tcg"
+        " -machine q35,memory-backend=ram0,sata=off,smbus=off -accel tcg"
         " -cpu qemu64,svm=off,+cx16,+lahf-lm,+popcnt,+sse4.1,+sse4.2,+ssse3,+aes"
         " -smp 2 -m 1024M -object memory-backend-memfd,id=ram0,size=1073741824,share=on"
         " -nodefaults -no-user-config"
@@ -112,6 +112,37 @@ static void an_image_in_ceph_is_opened_by_librbd(void **state)
     assert_rbd("pool/img", NULL, NULL,
                " -blockdev '{\"node-name\":\"disk0-file\",\"driver\":\"rbd\",\"pool\":\"pool\","
                "\"image\":\"img\",\"read-only\":false,");
+}
+
+static void only_q35_is_made_lean(void **state)
+{
+    static const struct {
+        const char *file, *machine;
+    } cases[] = {
+        {"machine: pc-q35-9.2", " -machine pc-q35-9.2,memory-backend=ram0,sata=off,smbus=off "},
+        {"machine: pc", " -machine pc,memory-backend=ram0 "},
+        {"machine: q35x", " -machine q35x,memory-backend=ram0 "},
+    };
+    const struct gw_vm_runtime runtime = {.qemu = "qemu",
+                                          .qmp_path = "/run/q",
+                                          .accel = GW_ACCEL_TCG};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gw_autofree char *text = NULL;
+        gw_auto(vm_spec) struct gw_vm_spec *spec = NULL;
+        char **argv, *line;
+        struct gw_error e;
+
+        assert_true(
+            asprintf(&text, "name: a\nmemory: 64MiB\n%s\nboot: {kernel: /k}\n", cases[i].file) > 0);
+        spec = load(text);
+        assert_int_equal(gw_argv_build(spec, &runtime, &argv, &e), 0);
+        line = gw_argv_render(argv);
+        assert_non_null(strstr(line, cases[i].machine));
+        free(line);
+        gw_argv_free(argv);
+    }
 }
 
 static void what_does_not_fit_is_refused(void **state)
@@ -399,6 +430,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_whole_command_line),
         cmocka_unit_test(an_image_in_ceph_is_opened_by_librbd),
+        cmocka_unit_test(only_q35_is_made_lean),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(cpu_aliases_keep_further_properties),
         cmocka_unit_test(real_qemu_takes_it_without_a_warning),
