@@ -52,7 +52,7 @@ GUEST = {'fill': '700MiB', 'wss': '300MiB', 'bytes': 8, 'rate': 0, 'scan': 0, 'c
 BLACKOUT_MS = 100
 RATES = (64, 100, 160, 250, 400, 640, 1000, 1600)  # MB/s of pages; steps of 1.6
 CONVERGE_S = 40
-MOVE_S = 90
+MOVE_S = 40
 BUSY_MOST = 0.2  # of the machine, by others
 
 # name: options of `godwit migrate`
