@@ -113,9 +113,12 @@ struct gw_batch_ram {
      * writable until the decoder returns. NULL if it is not in the block, whatever the offset. Is
      * not asked for zero pages where zero() is set. */
     unsigned char *(*page)(struct gw_batch_ram *ram, uint64_t offset);
-    /* Makes the page zero: 0; or -1 if it is not in the block. With commit false it only looks
-     * whether it is. NULL: page() and memset(). */
-    int (*zero)(struct gw_batch_ram *ram, uint64_t offset, bool commit);
+    /* Makes pages in a row zero: 0; or -1 if one is not in the block. With commit false it only
+     * looks whether they are. NULL: page() and memset(). */
+    int (*zero)(struct gw_batch_ram *ram, uint64_t offset, size_t n_bytes, bool commit);
+    /* Writes whole pages in a row, which page() has found. NULL: memcpy(). */
+    void (*write)(struct gw_batch_ram *ram, uint64_t offset, const unsigned char *bytes,
+                  size_t n_bytes);
 };
 
 /* One thread's; not shared. */

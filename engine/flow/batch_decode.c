@@ -237,7 +237,7 @@ static int find_pages(struct gw_batch_decoder *d, struct gw_batch_ram *ram, stru
         bool found;
 
         if (entry->kind == GW_PAGE_ZERO && ram->zero)
-            found = ram->zero(ram, entry->offset, false) == 0;
+            found = ram->zero(ram, entry->offset, GW_PAGE_BYTES, false) == 0;
         else
             found = (entry->page = ram->page(ram, entry->offset)) != NULL;
         if (!found)
@@ -300,19 +300,36 @@ static void write_pieces(const struct entry *entry, unsigned shift)
     }
 }
 
-static void write_page(struct gw_batch_decoder *d, const struct entry *entry,
-                       struct gw_batch_ram *ram)
+/* Pages of one kind that lie in a row, both in the block and in the body. */
+static void write_run(const struct entry *entry, unsigned n, unsigned shift,
+                      struct gw_batch_ram *ram)
 {
-    switch (entry->kind) {
-    case GW_PAGE_WHOLE: memcpy(entry->page, entry->literals, GW_PAGE_BYTES); break;
-    case GW_PAGE_PIECES: write_pieces(entry, d->header.piece_shift); break;
-    case GW_PAGE_ZERO:
-        if (ram->zero)
-            ram->zero(ram, entry->offset, true);
-        else
-            memset(entry->page, 0, GW_PAGE_BYTES);
-        break;
-    case GW_PAGE_SAME: break;
+    size_t n_bytes = (size_t)n * GW_PAGE_BYTES;
+
+    if (entry->kind == GW_PAGE_WHOLE && ram->write)
+        ram->write(ram, entry->offset, entry->literals, n_bytes);
+    else if (entry->kind == GW_PAGE_ZERO && ram->zero)
+        ram->zero(ram, entry->offset, n_bytes, true);
+    else
+        for (const struct entry *end = entry + n; entry < end; entry++)
+            switch (entry->kind) {
+            case GW_PAGE_WHOLE: memcpy(entry->page, entry->literals, GW_PAGE_BYTES); break;
+            case GW_PAGE_PIECES: write_pieces(entry, shift); break;
+            case GW_PAGE_ZERO: memset(entry->page, 0, GW_PAGE_BYTES); break;
+            case GW_PAGE_SAME: break;
+            }
+}
+
+static void write_pages(const struct gw_batch_decoder *d, struct gw_batch_ram *ram)
+{
+    const struct entry *entry = d->entries, *end = entry + d->header.n_pages;
+
+    for (unsigned n; entry < end; entry += n) {
+        for (n = 1; entry + n < end && entry[n].kind == entry->kind &&
+                    entry[n].offset == entry->offset + (uint64_t)n * GW_PAGE_BYTES;
+             n++)
+            ;
+        write_run(entry, n, d->header.piece_shift, ram);
     }
 }
 
@@ -350,8 +367,7 @@ int gw_batch_decode(struct gw_batch_decoder *d, const unsigned char *bytes, size
         return gw_error_hint(error,
                              "nothing of them was written; look for a damaged link or memory");
     }
-    for (unsigned i = 0; i < d->header.n_pages; i++)
-        write_page(d, &d->entries[i], ram);
+    write_pages(d, ram);
     if (figures)
         count(d, n_bytes, figures);
     return 0;

@@ -55,6 +55,8 @@ int gw_history_new(const struct gw_history_options *options, struct gw_history *
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED)
         return -errno;
+    /* It is filled from end to end: fewer page faults. A kernel without huge pages refuses. */
+    madvise(mapped, h->n_mapped, MADV_HUGEPAGE);
     h->hashes = mapped;
     h->states = (unsigned char *)(h->hashes + h->n_pages * h->n_pieces);
     memcpy(h->secret, options->secret, sizeof h->secret);

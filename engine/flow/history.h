@@ -10,7 +10,8 @@
  * Memory. Eight bytes a piece and one byte a page: of a page 12.5 % with pieces of 64 bytes, 6.3 %
  * with 128, 3.1 % with 256, 1.6 % with 512. The smallest piece that the limit allows is taken; with
  * a limit below 1.6 % nothing is remembered. Address space for all is taken at once, but the kernel
- * gives memory to it when it is first written, so pages that were only ever zero cost one byte.
+ * gives memory to it when it is first written, in steps of 2 MiB where it has huge pages, so
+ * ranges that were only ever zero cost one byte a page.
  *
  * A change can be missed if the old and the new content of a piece have the same hash. For two
  * given contents of up to 128 bytes that is at most 2^-61 (eight products of XXH3, each blind to

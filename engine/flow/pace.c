@@ -160,7 +160,7 @@ void gw_pace_sample(struct gw_pace *pace, const struct gw_pace_sample *sample)
     if (setting.codec != gw_codec_none.id)
         setting.delta = true; /* as the ladder has it, with a history or not */
     rung = rung_of(&setting);
-    if (rung < 0 || f->content_bytes == 0 || sample->cpu_ns == 0)
+    if (rung < 0 || f->content_bytes == 0 || sample->work_ns == 0)
         return;
     pace->n_samples++;
     if (setting.delta) {
@@ -172,8 +172,8 @@ void gw_pace_sample(struct gw_pace *pace, const struct gw_pace_sample *sample)
     /* Where there is no codec, or nothing literal, nothing is compressed and nothing learnt. */
     if (setting.codec != gw_codec_none.id && f->literal_bytes > 0)
         power = fmax(0, log((double)f->wire_bytes / literal) / log(ladder[rung].ratio));
-    learn(&pace->rungs[rung], (double)sample->cpu_ns / table_ns, power, pace->n_samples);
-    learn(&pace->all, (double)sample->cpu_ns / table_ns, power, pace->n_samples);
+    learn(&pace->rungs[rung], (double)sample->work_ns / table_ns, power, pace->n_samples);
+    learn(&pace->all, (double)sample->work_ns / table_ns, power, pace->n_samples);
 }
 
 /* What was measured of this rung, giving way to what was measured of all as it gets old. */

@@ -45,12 +45,13 @@ struct gw_pace_options {
 struct gw_pace_sample {
     struct gw_batch_setting setting; /* the one asked for */
     struct gw_batch_figures figures; /* as gw_batch_encode() gave them */
-    uint64_t cpu_ns;                 /* of the worker, for this batch; without waiting */
+    /* Of the worker, by the wall's clock: to read the pages, encode and hand over, without waiting
+     * for pages or lane. So processors that are shared look like slower ones. */
+    uint64_t work_ns;
 };
 
 struct gw_pace_inputs {
-    /* What all lanes together take at present while they are busy; 0: not known yet, nothing
-     * changes. A rate measured while the lanes waited for work is not one. */
+    /* What all lanes together take at present (flow/rate.h); 0: not known yet, nothing changes. */
     uint64_t lane_bytes_per_s;
     unsigned n_workers; /* at least 1 */
     bool first_round;   /* no page has been sent before: what delta is worth is not known yet */

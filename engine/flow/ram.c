@@ -5,12 +5,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
+#include "flow/page.h"
 #include "util/cleanup.h"
 
 /* A shared mapping, as a line of /proc/PID/maps tells. */
@@ -83,6 +87,14 @@ static int open_place(DIR *fds, const struct place *place, uint64_t n_bytes)
     return -1;
 }
 
+/* hugetlbfs has no write(), and on a disk's file system it is not known to be faster. */
+static bool is_tmpfs(int fd)
+{
+    struct statfs fs;
+
+    return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
 /* 0, whether it could be mapped or not; -errno. */
 static int add_block(struct gw_ram *ram, const struct gw_ram_line *line, FILE *maps, DIR *fds)
 {
@@ -103,6 +115,7 @@ static int add_block(struct gw_ram *ram, const struct gw_ram_line *line, FILE *m
     memcpy(block->name, line->name, sizeof block->name);
     block->n_bytes = line->used_bytes;
     block->at = at;
+    block->by_file = is_tmpfs(fd);
     block->fd = gw_steal_fd(&fd);
     block->fd_offset = place.offset;
     ram->n_blocks++;
@@ -182,10 +195,15 @@ int gw_ram_write(const struct gw_ram_block *block, uint64_t offset, const void *
                  size_t n_bytes)
 {
     uint8_t *at = gw_ram_at(block, offset, n_bytes);
+    ssize_t n = 0;
 
     if (!at)
         return 1;
-    memcpy(at, data, n_bytes);
+    if (block->by_file)
+        n = pwrite(block->fd, data, n_bytes, (off_t)(block->fd_offset + offset));
+    if (n < 0)
+        n = 0;
+    memcpy(at + n, (const uint8_t *)data + n, n_bytes - (size_t)n);
     return 0;
 }
 
@@ -212,7 +230,14 @@ int gw_ram_zero(const struct gw_ram_block *block, uint64_t offset, size_t n_byte
 
     if (!at)
         return 1;
-    if (!is_hole(block, offset, n_bytes) && !is_zero(at, n_bytes))
-        memset(at, 0, n_bytes);
+    if (is_hole(block, offset, n_bytes))
+        return 0;
+    for (size_t n; n_bytes; offset += n, at += n, n_bytes -= n) {
+        n = GW_PAGE_BYTES - offset % GW_PAGE_BYTES;
+        if (n > n_bytes)
+            n = n_bytes;
+        if (!is_hole(block, offset, n) && !is_zero(at, n))
+            memset(at, 0, n);
+    }
     return 0;
 }

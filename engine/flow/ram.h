@@ -36,6 +36,7 @@ struct gw_ram_block {
     uint64_t n_bytes;
     uint8_t *at;        /* private: [0, n_bytes), shared with QEMU */
     int fd;             /* private: of its file, opened anew */
+    bool by_file;       /* private: its pages can be written with pwrite() */
     uint64_t fd_offset; /* private: where in the file the block begins */
 };
 
@@ -71,12 +72,14 @@ const struct gw_ram_block *gw_ram_find(const struct gw_ram *ram, const char *nam
 /* Where these bytes of the block are, for reading or writing; NULL if any is outside of it. */
 uint8_t *gw_ram_at(const struct gw_ram_block *block, uint64_t offset, size_t n_bytes);
 
-/* Copies bytes into the block. 0; 1 if any is outside of it, and nothing was written. */
+/* Copies bytes into the block. 0; 1 if any is outside of it, and nothing was written. Memory of a
+ * memfd is written by its descriptor: that takes no page fault, and pages which are new and written
+ * whole are not cleared first. */
 int gw_ram_write(const struct gw_ram_block *block, uint64_t offset, const void *data,
                  size_t n_bytes);
 
-/* Makes these bytes zero. Memory that is zero is not written, and memory that the file does not
- * have yet is not even made. 0; 1 if any is outside of the block. */
+/* Makes these bytes zero. Pages that are zero are not written, and what the file does not have
+ * yet is not even made. 0; 1 if any is outside of the block. */
 int gw_ram_zero(const struct gw_ram_block *block, uint64_t offset, size_t n_bytes);
 
 #endif

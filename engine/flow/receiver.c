@@ -24,13 +24,19 @@ static unsigned char *ram_page(struct gw_batch_ram *ram, uint64_t offset)
     return gw_ram_at(receiver_of(ram)->block, offset, GW_PAGE_BYTES);
 }
 
-static int ram_zero(struct gw_batch_ram *ram, uint64_t offset, bool commit)
+static int ram_zero(struct gw_batch_ram *ram, uint64_t offset, size_t n_bytes, bool commit)
 {
     const struct gw_ram_block *block = receiver_of(ram)->block;
 
-    if (!gw_ram_at(block, offset, GW_PAGE_BYTES))
+    if (!gw_ram_at(block, offset, n_bytes))
         return -1;
-    return commit && gw_ram_zero(block, offset, GW_PAGE_BYTES) != 0 ? -1 : 0;
+    return commit && gw_ram_zero(block, offset, n_bytes) != 0 ? -1 : 0;
+}
+
+static void ram_write(struct gw_batch_ram *ram, uint64_t offset, const unsigned char *bytes,
+                      size_t n_bytes)
+{
+    gw_ram_write(receiver_of(ram)->block, offset, bytes, n_bytes);
 }
 
 int gw_receiver_init(struct gw_receiver *receiver, const struct gw_receiver_ops *ops,
@@ -40,7 +46,7 @@ int gw_receiver_init(struct gw_receiver *receiver, const struct gw_receiver_ops 
         .ops = ops,
         .ram = ram,
         .barrier = barrier,
-        .batch_ram = {.block = ram_block, .page = ram_page, .zero = ram_zero},
+        .batch_ram = {.block = ram_block, .page = ram_page, .zero = ram_zero, .write = ram_write},
     };
     return gw_batch_decoder_new(&receiver->decoder);
 }

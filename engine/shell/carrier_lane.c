@@ -85,6 +85,7 @@ int gw_carrier_wait(struct gw_carrier_lane *l, int fd, short events, struct gw_e
                               {.fd = fd, .events = events},
                               {.fd = -1}};
     struct gw_want want = {.fd = -1, .at_ns = GW_NEVER};
+    uint64_t began_ns = gw_clock_ns();
     unsigned seen;
 
     if (l->lane) {
@@ -95,6 +96,7 @@ int gw_carrier_wait(struct gw_carrier_lane *l, int fd, short events, struct gw_e
     }
     if (poll(polls, 3, timeout_ms(&want)) < 0 && errno != EINTR)
         return gw_error_set_sys(error, errno, "wait for lane %u", l->number);
+    *(events & POLLIN ? &l->starved_ns : &l->blocked_ns) += gw_clock_ns() - began_ns;
     if (polls[0].revents)
         return gw_error_set(error, GW_E_CANCELLED, "the carrier ends");
     if (!l->lane)

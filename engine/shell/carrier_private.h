@@ -9,6 +9,7 @@
 
 #include "flow/barrier.h"
 #include "flow/pace.h"
+#include "flow/rate.h"
 #include "flow/receiver.h"
 #include "shell/carrier.h"
 
@@ -29,7 +30,7 @@ struct gw_carrier_counts {
     uint64_t raw_bytes;    /* of pages, not compared and not encoded */
     uint64_t passed_bytes; /* of the main channel and of packets that are passed on */
     uint64_t n_whole, n_pieces, n_zero, n_same, n_batches;
-    uint64_t lane_sent_bytes, lane_busy_ns; /* as the lane tells it */
+    struct gw_rate_counts rate; /* of this lane and its thread alone */
 };
 
 /* A connection of QEMU and its lane: one thread's, but for `counts`. */
@@ -52,6 +53,8 @@ struct gw_carrier_lane {
     struct gw_sender sender;     /* of a multifd channel's lane at the source */
     struct gw_receiver receiver; /* at the destination */
     uint8_t *payload;            /* source: of one packet */
+    uint64_t blocked_ns;         /* waited for the lane */
+    uint64_t starved_ns;         /* waited for QEMU, or for the other lanes at a SYNC */
     struct gw_carrier_counts counts;
 };
 
@@ -84,7 +87,8 @@ struct gw_carrier {
     bool taken[GW_LANES_MAX];
     enum gw_lane_tls encryption;
     struct gw_pace pace;
-    uint64_t reviewed_ns, sent_then_bytes, busy_then_ns[GW_LANES_MAX];
+    struct gw_rate rate;
+    uint64_t reviewed_ns;
     struct gw_pace_decision decision[GW_CARRIER_DECISIONS_MAX];
     unsigned n_decisions, n_decisions_taken;
     uint64_t n_decisions_lost;

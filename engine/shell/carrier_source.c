@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "shell/carrier_private.h"
 #include "util/clock.h"
@@ -67,23 +66,18 @@ static int read_payload(struct gw_carrier_lane *l, struct gw_stream *stream, uin
 /* --- how pages are sent ---------------------------------------------------------------------- */
 
 /* All under the lock. */
-static uint64_t lane_rate(struct gw_carrier *c)
+static uint64_t lane_rate(struct gw_carrier *c, uint64_t now_ns)
 {
-    uint64_t sent_bytes = 0, busy_ns = 0;
+    struct gw_rate_counts sum = {0};
 
     for (unsigned i = 0; i < c->n_lanes; i++) {
-        const struct gw_carrier_counts *counts = &c->lane[i].counts;
+        const struct gw_rate_counts *counts = &c->lane[i].counts.rate;
 
-        sent_bytes += counts->lane_sent_bytes;
-        if (counts->lane_busy_ns - c->busy_then_ns[i] > busy_ns)
-            busy_ns = counts->lane_busy_ns - c->busy_then_ns[i];
-        c->busy_then_ns[i] = counts->lane_busy_ns;
+        sum.sent_bytes += counts->sent_bytes;
+        sum.blocked_ns += counts->blocked_ns;
+        sum.starved_ns += counts->starved_ns;
     }
-    sent_bytes -= c->sent_then_bytes;
-    c->sent_then_bytes += sent_bytes;
-    if (!busy_ns)
-        return 0;
-    return (uint64_t)((double)sent_bytes * (double)GW_NS_PER_S / (double)busy_ns);
+    return gw_rate_sample(&c->rate, &sum, c->n_channels, now_ns);
 }
 
 static void review(struct gw_carrier *c, uint64_t now_ns)
@@ -99,7 +93,7 @@ static void review(struct gw_carrier *c, uint64_t now_ns)
         n_pages += c->lane[i].counts.n_whole + c->lane[i].counts.n_pieces +
                    c->lane[i].counts.n_zero + c->lane[i].counts.n_same;
     c->reviewed_ns = now_ns;
-    inputs.lane_bytes_per_s = lane_rate(c);
+    inputs.lane_bytes_per_s = lane_rate(c, now_ns);
     inputs.first_round = n_pages << GW_PAGE_SHIFT < gw_sender_ram_bytes(&c->sender_ram);
     if (gw_pace_review(&c->pace, &inputs, &decision) != 1)
         return;
@@ -107,14 +101,6 @@ static void review(struct gw_carrier *c, uint64_t now_ns)
         c->decision[c->n_decisions++] = decision;
     else
         c->n_decisions_lost++;
-}
-
-static uint64_t cpu_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * GW_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
 static void take_sample(struct gw_carrier_lane *l, const struct gw_pace_sample *sample)
@@ -125,8 +111,7 @@ static void take_sample(struct gw_carrier_lane *l, const struct gw_pace_sample *
 
     l->lane->ops->info(l->lane, &info);
     pthread_mutex_lock(&c->lock);
-    l->counts.lane_sent_bytes = info.sent_bytes;
-    l->counts.lane_busy_ns = info.busy_ns;
+    l->counts.rate = (struct gw_rate_counts){info.sent_bytes, l->blocked_ns, l->starved_ns};
     c->encryption = info.tls;
     gw_pace_sample(&c->pace, sample);
     if (now_ns - c->reviewed_ns >= REVIEW_NS)
@@ -141,12 +126,19 @@ static void next_setting(struct gw_carrier *c, struct gw_batch_setting *setting)
     pthread_mutex_unlock(&c->lock);
 }
 
+/* Without what it waited for. By the wall's clock: where others use the processors, too, the
+ * workers are slower by as much. */
+static uint64_t working_ns(const struct gw_carrier_lane *l)
+{
+    return gw_clock_ns() - l->blocked_ns - l->starved_ns;
+}
+
 static int send_pages(struct gw_carrier_lane *l, struct gw_stream *stream, struct gw_error *error)
 {
     const struct gw_packet *packet = &stream->packet;
     struct gw_pace_sample sample;
     struct gw_carrier_out *out;
-    uint64_t began_ns;
+    uint64_t began_ns = working_ns(l);
     size_t n_frame;
 
     if (read_payload(l, stream, l->payload, packet->n_payload, error) < 0)
@@ -155,14 +147,13 @@ static int send_pages(struct gw_carrier_lane *l, struct gw_stream *stream, struc
     if (!out)
         return -1;
     next_setting(l->carrier, &sample.setting);
-    began_ns = cpu_ns();
     if (gw_sender_pages(&l->sender, packet, l->payload, &sample.setting, out->bytes, &n_frame,
                         &sample.figures, error) < 0)
         return -1;
-    sample.cpu_ns = cpu_ns() - began_ns;
     gw_carrier_count(l, &sample.figures, packet->n_payload, 0);
     if (gw_carrier_send(l, out, n_frame, error) < 0)
         return -1;
+    sample.work_ns = working_ns(l) - began_ns;
     if (packet->n_normal + packet->n_zero)
         take_sample(l, &sample);
     return 0;
@@ -193,10 +184,14 @@ static int pass_packet(struct gw_carrier_lane *l, struct gw_stream *stream, stru
 /* What one worker did to a page happens before what the next one does to it: flow/history.h. */
 static int meet(struct gw_carrier_lane *l, struct gw_error *error)
 {
+    uint64_t began_ns;
+
     if (gw_carrier_flush(l, error) < 0)
         return -1;
+    began_ns = gw_clock_ns();
     if (gw_barrier_arrive(&l->carrier->barrier) != 0)
         return gw_error_set(error, GW_E_QEMU, "QEMU closed another channel before its SYNC");
+    l->starved_ns += gw_clock_ns() - began_ns;
     return 0;
 }
 

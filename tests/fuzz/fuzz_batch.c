@@ -38,13 +38,23 @@ static unsigned char *page(struct gw_batch_ram *ram, uint64_t offset)
     return offset / GW_PAGE_BYTES < f.n_pages ? f.pages + offset : NULL;
 }
 
-static int zero(struct gw_batch_ram *ram, uint64_t offset, bool commit)
+static int zero(struct gw_batch_ram *ram, uint64_t offset, size_t n_bytes, bool commit)
 {
     unsigned char *at = page(ram, offset);
 
-    if (at && commit)
-        memset(at, 0, GW_PAGE_BYTES);
-    return at ? 0 : -1;
+    if (!at || !page(ram, offset + n_bytes - GW_PAGE_BYTES))
+        return -1;
+    if (commit)
+        memset(at, 0, n_bytes);
+    return 0;
+}
+
+static void write_whole(struct gw_batch_ram *ram, uint64_t offset, const unsigned char *bytes,
+                        size_t n_bytes)
+{
+    if (!page(ram, offset + n_bytes - GW_PAGE_BYTES))
+        abort();
+    memcpy(page(ram, offset), bytes, n_bytes);
 }
 
 static void set_up(void)
@@ -92,6 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     f.n_pages = data[0] & 1 ? MAX_PAGES : MAX_PAGES - 1;
     f.ram.zero = data[0] & 2 ? zero : NULL;
+    f.ram.write = data[0] & 2 ? write_whole : NULL;
     for (unsigned i = 0; i < MAX_PAGES * GW_PAGE_BYTES; i++)
         f.pages[i] = (unsigned char)(i / GW_PAGE_BYTES % 4 ? i / 256 : 0);
     memcpy(f.before, f.pages, MAX_PAGES * GW_PAGE_BYTES);

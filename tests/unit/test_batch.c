@@ -26,7 +26,7 @@ static struct side {
     unsigned char *wire;
     struct gw_batch_figures sent, received;
     struct gw_error error;
-    unsigned n_zeroed;
+    unsigned n_zeroed, n_written, n_runs;
 } m;
 
 static uint64_t dice;
@@ -50,15 +50,27 @@ static unsigned char *find_page(struct gw_batch_ram *ram, uint64_t offset)
     return offset < RAM_BYTES ? m.destination + offset : NULL;
 }
 
-static int zero_page(struct gw_batch_ram *ram, uint64_t offset, bool commit)
+static int zero_pages(struct gw_batch_ram *ram, uint64_t offset, size_t n_bytes, bool commit)
 {
     unsigned char *page = find_page(ram, offset);
 
-    if (page && commit) {
-        memset(page, 0, GW_PAGE_BYTES);
-        m.n_zeroed++;
+    if (!page || n_bytes > RAM_BYTES - offset)
+        return -1;
+    if (commit) {
+        memset(page, 0, n_bytes);
+        m.n_zeroed += (unsigned)(n_bytes / GW_PAGE_BYTES);
+        m.n_runs++;
     }
-    return page ? 0 : -1;
+    return 0;
+}
+
+static void write_pages(struct gw_batch_ram *ram, uint64_t offset, const unsigned char *bytes,
+                        size_t n_bytes)
+{
+    assert_true(offset + n_bytes <= RAM_BYTES);
+    memcpy(find_page(ram, offset), bytes, n_bytes);
+    m.n_written += (unsigned)(n_bytes / GW_PAGE_BYTES);
+    m.n_runs++;
 }
 
 static int begin(void **state)
@@ -236,7 +248,7 @@ static void test_known_zero_pages(void **state)
     (void)state;
     fill_text(0);
     memset(m.destination, 7, RAM_BYTES);
-    m.ram.zero = zero_page;
+    m.ram.zero = zero_pages;
     assert_int_equal(gw_batch_encode(m.encoder, &in, &zstd1, m.wire, &m.sent), 0);
     assert_int_equal(decode(m.wire, m.sent.wire_bytes), 0);
     assert_int_equal(m.sent.n_zero, 2);
@@ -244,6 +256,28 @@ static void test_known_zero_pages(void **state)
     assert_memory_equal(m.destination, m.source, 2 * GW_PAGE_BYTES);
     assert_int_equal(m.destination[2 * GW_PAGE_BYTES], 7);
     assert_int_equal(m.destination[3 * GW_PAGE_BYTES], 0);
+}
+
+/* What lies in a row is written in one go, and ends where it should. */
+static void test_rows_of_pages(void **state)
+{
+    unsigned page_nos[] = {0, 1, 2, 3, 4, 5, 7, 8};
+
+    (void)state;
+    m.ram.zero = zero_pages;
+    m.ram.write = write_pages;
+    memset(m.destination, 7, RAM_BYTES);
+    for (unsigned i = 0; i < 4; i++)
+        fill_text(i);
+    fill_text(7);
+    send_some(page_nos, GW_ARRAY_SIZE(page_nos), &zstd1);
+    assert_int_equal(m.n_written, 5);
+    assert_int_equal(m.n_zeroed, 3);
+    assert_int_equal(m.n_runs, 4); /* 0 to 3, 4 and 5, 7, 8 */
+    assert_memory_equal(m.destination, m.source, (size_t)6 * GW_PAGE_BYTES);
+    assert_memory_equal(m.destination + (size_t)7 * GW_PAGE_BYTES,
+                        m.source + (size_t)7 * GW_PAGE_BYTES, (size_t)2 * GW_PAGE_BYTES);
+    assert_int_equal(m.destination[6 * GW_PAGE_BYTES], 7);
 }
 
 /* Whatever the pages, the bound holds and what compression does not shorten goes as it is. */
@@ -492,7 +526,7 @@ static void test_pages_outside_the_block(void **state)
 
     (void)state;
     fill_text(0);
-    m.ram.zero = zero_page;
+    m.ram.zero = zero_pages;
     for (unsigned i = 0; i < 4; i++) {
         struct gw_batch_page pages[] = {{0, m.source}, {offsets[i / 2], i % 2 ? NULL : m.source}};
         struct gw_batch_pages in = {"pc.ram", pages, 2, NULL};
@@ -530,6 +564,7 @@ int main(void)
         TEST(test_a_page_is_sent_again),
         TEST(test_without_a_history),
         TEST(test_known_zero_pages),
+        TEST(test_rows_of_pages),
         TEST(test_incompressible_pages_keep_the_bound),
         TEST(test_random_rounds),
         TEST(test_arguments_are_checked_first),

@@ -106,7 +106,7 @@ static void send_batch(struct run *run, const struct gw_batch_setting *setting,
         .figures = {.content_bytes = BATCH,
                     .literal_bytes = (size_t)(BATCH * share),
                     .wire_bytes = (size_t)wire},
-        .cpu_ns = (uint64_t)ns,
+        .work_ns = (uint64_t)ns,
     };
 }
 
