@@ -34,13 +34,11 @@ const struct gw_limits gw_limits_default = {
 };
 
 static const char *const op_names[GW_OP_MAX] = {
-    [GW_OP_INSPECT] = "inspect", [GW_OP_CONNECT] = "connect",
-    [GW_OP_LAUNCH] = "launch",   [GW_OP_ARM] = "arm",
-    [GW_OP_LISTEN] = "listen",   [GW_OP_START] = "start",
-    [GW_OP_SWITCH] = "switch",   [GW_OP_CLAIM] = "claim",
-    [GW_OP_RECLAIM] = "reclaim", [GW_OP_STOP_COPY] = "stop-copy",
-    [GW_OP_RESUME] = "resume",   [GW_OP_DISARM] = "disarm",
-    [GW_OP_DESTROY] = "destroy",
+    [GW_OP_INSPECT] = "inspect", [GW_OP_CONNECT] = "connect",     [GW_OP_LAUNCH] = "launch",
+    [GW_OP_ARM] = "arm",         [GW_OP_LISTEN] = "listen",       [GW_OP_START] = "start",
+    [GW_OP_SWITCH] = "switch",   [GW_OP_VERIFY] = "verify",       [GW_OP_CLAIM] = "claim",
+    [GW_OP_RECLAIM] = "reclaim", [GW_OP_STOP_COPY] = "stop-copy", [GW_OP_RESUME] = "resume",
+    [GW_OP_DISARM] = "disarm",   [GW_OP_DESTROY] = "destroy",
 };
 
 static const char *const message_names[GW_MSG_MAX] = {

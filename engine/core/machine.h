@@ -35,14 +35,16 @@ enum gw_role { GW_SOURCE, GW_DESTINATION };
 
 /* Operations: asked for by an intent, answered by GW_EV_DONE. */
 enum gw_op {
-    GW_OP_INSPECT,   /* source: read what the guest is and check what this node can check alone */
-    GW_OP_CONNECT,   /* source: open the control connection to the destination daemon */
-    GW_OP_LAUNCH,    /* destination: check, make taps, start QEMU paused, wait for its QMP */
-    GW_OP_ARM,       /* both: set the negotiated capabilities and parameters */
-    GW_OP_LISTEN,    /* destination: QEMU opens its migration port */
-    GW_OP_START,     /* source: QEMU begins to send; done when it has accepted the command */
-    GW_OP_SWITCH,    /* source: QEMU, paused before the switchover, goes on with it */
-    GW_OP_CLAIM,     /* destination: swap the owner record from the source to this node */
+    GW_OP_INSPECT, /* source: read what the guest is and check what this node can check alone */
+    GW_OP_CONNECT, /* source: open the control connection to the destination daemon */
+    GW_OP_LAUNCH,  /* destination: check, make taps, start QEMU paused, wait for its QMP */
+    GW_OP_ARM,     /* both: set the negotiated capabilities and parameters */
+    GW_OP_LISTEN,  /* destination: QEMU opens its migration port */
+    GW_OP_START,   /* source: QEMU begins to send; done when it has accepted the command */
+    GW_OP_SWITCH,  /* source: QEMU, paused before the switchover, goes on with it */
+    GW_OP_VERIFY, /* source, where it is wanted: compare the memory of both QEMUs. Not told what the
+                     destination does meanwhile; the driver ends it when the phase changes */
+    GW_OP_CLAIM,  /* destination: swap the owner record from the source to this node */
     GW_OP_RECLAIM,   /* source, after COMMIT: swap the owner record so that the guest is ours for
                         sure. From ourselves; if peer_failed also from the destination */
     GW_OP_STOP_COPY, /* source: end QEMU's migration; done when QEMU has settled */
@@ -187,7 +189,9 @@ struct gw_machine {
     bool has_record; /* an owner record decides the commit. The destination's driver sets it before
                         gw_machine_begin, the source learns it from INSPECT */
     bool guest_runs; /* the guest ran when the migration began, so it shall run at its end */
-    bool cancelled;  /* the failure is a person's wish */
+    bool verify; /* source: no COMMIT before VERIFY has found both memories equal. The driver sets
+                    it before gw_machine_begin */
+    bool cancelled; /* the failure is a person's wish */
 
     uint32_t ops;     /* under way: one bit for each enum gw_op */
     bool connected;   /* the control connection is up */
@@ -197,6 +201,7 @@ struct gw_machine {
     bool armed;       /* source: capabilities are set */
     bool copying;     /* source: QEMU's migration was started and not known to be settled */
     bool paused;      /* source: this migration paused the guest */
+    bool verified;    /* source: … and the destination has the same memory */
     bool stuck;       /* source: … and it cannot be resumed */
     bool told;        /* destination: the source knows of the failure */
     bool has_qemu;    /* this node has a QEMU of this migration that is alive */

@@ -3,7 +3,8 @@
  * The source's machine.
  *
  * Happy path:  INSPECT and CONNECT at once → PREPARE → PREPARED → ARM → START → (QEMU copies) →
- * pre-switchover: the guest is paused → SWITCH → completed → COMMIT → RUNNING → DESTROY.
+ * pre-switchover: the guest is paused → SWITCH → completed → VERIFY, where it is wanted → COMMIT →
+ * RUNNING → DESTROY.
  *
  * Failure before COMMIT, from anywhere: FAILING. It tells the destination, ends QEMU's migration,
  * lets the guest run again if it was paused, and disarms; each step only after the one before, and
@@ -126,17 +127,28 @@ static void switchover_enter(struct gw_machine *m, struct gw_update *u)
     begin_op(m, GW_OP_SWITCH, u);
 }
 
+/* All of the guest is over there, and neither copy runs. */
+static void all_is_sent(struct gw_machine *m, struct gw_update *u)
+{
+    if (m->verify && !m->verified)
+        begin_op(m, GW_OP_VERIFY, u);
+    else
+        go(m, GW_COMMITTING, u);
+}
+
 /* Completed may overtake the answer to SWITCH, and COMMIT waits for neither more nor less than
- * both. */
+ * both; and for VERIFY, where it is wanted. */
 static int switchover_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
 {
     bool good = (ev->type == GW_EV_QEMU_STATUS && ev->status == GW_QEMU_COMPLETED) ||
-                (is_done(ev, GW_OP_SWITCH) && !ev->error);
+                (is_done(ev, GW_OP_SWITCH) && !ev->error) ||
+                (is_done(ev, GW_OP_VERIFY) && !ev->error);
 
     if (!good)
         return before_commit(m, ev, u);
+    m->verified |= is_done(ev, GW_OP_VERIFY);
     if (m->qemu_status == GW_QEMU_COMPLETED && !m->ops)
-        go(m, GW_COMMITTING, u);
+        all_is_sent(m, u);
     return 0;
 }
 

@@ -25,6 +25,7 @@ struct gw_native_wishes {
     bool zstd;                      /* compress with zstd */
     uint32_t zstd_level;            /* 1 to 20 */
     bool carrier; /* QEMU's stream goes through the carrier, which sees to codec and bandwidth */
+    bool verify;  /* both memories are compared before the commit: nothing of QEMU's */
 };
 
 /* One side's reply to query-migrate-capabilities and query-migrate-parameters. */

@@ -506,11 +506,23 @@ static int read_transport(struct gw_http_request *request, struct gw_outgoing_re
     return gw_error_hint(error, "say --route carrier as well");
 }
 
+static int read_verify(struct gw_http_request *request, struct gw_outgoing_request *out,
+                       struct gw_error *error)
+{
+    const json_t *verify = json_object_get(gw_http_body(request), "verify");
+
+    if (verify && !json_is_boolean(verify) && !json_is_null(verify))
+        return gw_error_set(error, GW_E_USAGE, "verify is neither true nor false");
+    out->wishes.verify = json_is_true(verify);
+    return 0;
+}
+
 static void migrations_start(struct gw_http_api *api, struct gw_http_request *request)
 {
     static const char *const known[] = {"vm",        "to",          "policy",    "route",
                                         "codec",     "bandwidth",   "channels",  "zstd_level",
-                                        "timeout_s", "blackout_ms", "transport", NULL};
+                                        "timeout_s", "blackout_ms", "transport", "verify",
+                                        NULL};
     struct gw_daemon *d = daemon_of(api);
     struct gw_outgoing_request out = {0};
     struct gw_policy policy;
@@ -521,7 +533,8 @@ static void migrations_start(struct gw_http_api *api, struct gw_http_request *re
         !(out.to = need(request, "to")))
         return;
     if (read_policy(d, request, &out, &policy, &error) < 0 ||
-        read_transport(request, &out, &error) < 0 || gw_outgoing_start(d, &out, &m, &error) < 0)
+        read_transport(request, &out, &error) < 0 || read_verify(request, &out, &error) < 0 ||
+        gw_outgoing_start(d, &out, &m, &error) < 0)
         gw_http_fail(request, &error);
     else
         gw_http_reply(request, 201, json_pack("{s:s}", "id", m->id));

@@ -79,6 +79,7 @@ int gw_http_status(enum gw_code code)
     case GW_E_TIMEOUT: return 504;
     case GW_E_SYSTEM:
     case GW_E_UNRESOLVED:
+    case GW_E_MEMORY:
     case GW_CODE_MAX: break;
     }
     return 500;

@@ -55,6 +55,8 @@ struct incoming {
     struct event *patience; /* FINISHED waits for that frame, so that the source hears of it */
     json_t *carrier_offer;  /* what PREPARED says of the carrier; NULL on another route */
     char carrier_path[108]; /* where QEMU listens for the carrier */
+    json_t *verify_request; /* came before QEMU has said that it has loaded everything */
+    bool completed;         /* it has */
 };
 
 static struct incoming *incoming_of(struct gw_migration *m)
@@ -275,6 +277,21 @@ static void op_arm(struct incoming *in)
 
 /* LISTEN: QEMU picks a free port of the range; which one, only query-migrate says. */
 
+static int open_verify(struct incoming *in, const json_t *replies, struct gw_error *error)
+{
+    if (!in->base.wishes.verify)
+        return 0;
+    return gw_migration_open_verify(&in->base,
+                                    json_string_value(json_object_get(replies, "ramblocks")),
+                                    error);
+}
+
+static void ask_for_ramblocks(struct incoming *in)
+{
+    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "ramblocks", false, "human-monitor-command",
+                     json_pack("{s:s}", "command-line", "info ramblock"));
+}
+
 static void listening(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
 {
     struct incoming *in = gw_container_of(batch, struct incoming, batch);
@@ -301,7 +318,7 @@ static void listening(struct gw_qmp_batch *batch, json_t *replies, const struct 
         return;
     }
     memcpy(in->port, port, strlen(port) + 1);
-    done(in, GW_OP_LISTEN, NULL);
+    done(in, GW_OP_LISTEN, open_verify(in, replies, &listen_error) < 0 ? &listen_error : NULL);
 }
 
 static json_t *listen_args(const struct incoming *in)
@@ -353,7 +370,7 @@ static void carrier_listening(struct gw_qmp_batch *batch, json_t *replies,
     else if (!in->base.vm)
         gw_error_set(&why, GW_E_QEMU_GONE, "QEMU has ended");
     else if (open_carrier(in, ramblocks ? ramblocks : "", &why) == 0) {
-        done(in, GW_OP_LISTEN, NULL);
+        done(in, GW_OP_LISTEN, open_verify(in, replies, &why) < 0 ? &why : NULL);
         return;
     }
     gw_error_prefix(&why, "the carrier on %s cannot be opened", in->base.record.to);
@@ -371,8 +388,7 @@ static void listen_for_carrier(struct incoming *in)
                      json_pack("{s:[{s:s, s:{s:s, s:s, s:s}}]}", "channels", "channel-type", "main",
                                "addr", "transport", "socket", "type", "unix", "path",
                                in->carrier_path));
-    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "ramblocks", false, "human-monitor-command",
-                     json_pack("{s:s}", "command-line", "info ramblock"));
+    ask_for_ramblocks(in);
     gw_qmp_batch_end(&in->batch);
 }
 
@@ -388,7 +404,47 @@ static void op_listen(struct incoming *in)
     gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "listen", false, "migrate-incoming",
                      listen_args(in));
     gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "migrate", false, "query-migrate", NULL);
+    if (in->base.wishes.verify)
+        ask_for_ramblocks(in);
     gw_qmp_batch_end(&in->batch);
+}
+
+/* VERIFY is the source's operation; here it is only answered. */
+
+static void send_hashes(struct gw_verify_handler *handler, json_t *body)
+{
+    struct gw_migration *m = gw_container_of(handler, struct gw_migration, verify_handler);
+
+    json_object_set_new(body, "id", json_string(m->id));
+    if (m->conn)
+        gw_peer_send(m->conn, GW_WIRE_HASHES, body, NULL);
+}
+
+/* The source may hear of its QEMU's end before we hear of ours. */
+static void answer_verify(struct incoming *in)
+{
+    json_t *request = in->verify_request;
+
+    if (!request || !in->completed || in->base.machine.phase != GW_SWITCHOVER)
+        return;
+    in->verify_request = NULL;
+    gw_verify_take_request(in->base.verify, request);
+    json_decref(request);
+}
+
+static void completed(struct gw_migration *m)
+{
+    incoming_of(m)->completed = true;
+    answer_verify(incoming_of(m));
+}
+
+static void take_verify(struct incoming *in, const json_t *body)
+{
+    if (!in->base.verify)
+        return;
+    json_decref(in->verify_request);
+    in->verify_request = json_deep_copy(body);
+    answer_verify(in);
 }
 
 /* CLAIM: the commit itself. */
@@ -472,6 +528,8 @@ static bool hold(struct gw_migration *m, enum gw_message message)
  * already. */
 static void other_message(struct gw_migration *m, unsigned type, const json_t *body)
 {
+    if (type == GW_WIRE_VERIFY)
+        take_verify(incoming_of(m), body);
     if (type == GW_WIRE_FRAMES && m->vm && m->vm->net)
         gw_guestnet_inject(m->vm->net, json_object_get(body, "frames"));
 }
@@ -521,6 +579,7 @@ static void op_destroy(struct incoming *in)
 {
     in->end_call.done = ended;
     gw_migration_close_carrier(&in->base);
+    gw_verify_free(gw_steal_ptr(&in->base.verify));
     if (in->base.vm)
         gw_vm_end(in->base.vm, &in->end_call);
     else
@@ -560,6 +619,7 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         json_object_set_new(body, "host", json_string(in->host));
         json_object_set_new(body, "port", json_string(in->port));
         json_object_set(body, "facts", in->facts);
+        json_object_set_new(body, "verify", json_boolean(m->verify));
         if (in->carrier_offer)
             json_object_set(body, "carrier", in->carrier_offer);
     }
@@ -591,6 +651,7 @@ static int take_body(struct gw_migration *m, enum gw_message message, const json
 
 static void phase_changed(struct gw_migration *m)
 {
+    answer_verify(incoming_of(m)); /* completed() may have come before SWITCHING was stepped */
     if (!gw_phase_is_end(m->machine.phase))
         return;
     if (m->vm && m->vm->net)
@@ -615,6 +676,7 @@ static void fini(struct gw_migration *m)
     json_decref(in->facts);
     json_decref(in->peer_facts);
     json_decref(in->carrier_offer);
+    json_decref(in->verify_request);
 }
 
 static const struct gw_migration_ops incoming_ops = {
@@ -624,6 +686,7 @@ static const struct gw_migration_ops incoming_ops = {
     .take_body = take_body,
     .hold = hold,
     .phase_changed = phase_changed,
+    .completed = completed,
     .other_message = other_message,
     .fini = fini,
 };
@@ -788,6 +851,7 @@ void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, cons
         abort();
     m = &in->base;
     in->listener.heard = heard;
+    m->verify_handler.send = send_hashes;
     in->patience = evtimer_new(daemon->base, patience_ended, in);
     if (gw_migration_init(m, daemon, GW_DESTINATION, &incoming_ops, id, &error) < 0 ||
         take_prepare(in, gw_peer_conn_name(conn), body, &error) < 0) {

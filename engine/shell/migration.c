@@ -11,6 +11,8 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
+#define VERIFY_LIMIT_NS (300 * GW_NS_PER_S)
+
 /* One event on its way to the machine, with the error that it points to. */
 struct gw_posted {
     STAILQ_ENTRY(gw_posted) link;
@@ -357,6 +359,8 @@ static void vm_event(struct gw_vm_watcher *watcher, const char *name, json_t *da
     if (strcmp(name, "MIGRATION") != 0 || !status)
         return;
     ev.status = gw_qemu_status_from_name(status);
+    if (ev.status == GW_QEMU_COMPLETED && m->ops->completed)
+        m->ops->completed(m);
     if (ev.status == GW_QEMU_COMPLETED)
         *(m->machine.role == GW_SOURCE ? &b->sent_ns : &b->loaded_ns) = at_ns;
     if (ev.status == GW_QEMU_FAILED && event_pending(m->carrier_timer, EV_TIMEOUT, NULL))
@@ -475,6 +479,20 @@ void gw_migration_close_carrier(struct gw_migration *m)
     gw_carrier_free(gw_steal_ptr(&m->carrier));
 }
 
+/* Verifying memory. */
+
+int gw_migration_open_verify(struct gw_migration *m, const char *info_ramblock,
+                             struct gw_error *error)
+{
+    int r;
+
+    if (!m->vm)
+        return gw_error_set(error, GW_E_QEMU_GONE, "QEMU of %s has ended", m->vm_name);
+    r = gw_verify_open(m->daemon->base, &m->verify_handler, m->vm->process.pid,
+                       info_ramblock ? info_ramblock : "", &m->verify, error);
+    return r < 0 ? gw_error_prefix(error, "the memory of %s cannot be verified", m->vm_name) : 0;
+}
+
 /* Life and death. */
 
 int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_role role,
@@ -502,13 +520,16 @@ int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_
     return 0;
 }
 
-/* A guest may be paused for longer than usual where the policy says that it may. */
+/* A guest may be paused for longer than usual where the policy says that it may, or its memory is
+ * to be hashed meanwhile. */
 static void set_limits(struct gw_migration *m)
 {
     uint64_t blackout_ns = m->wishes.blackout_ms * GW_NS_PER_MS;
 
     if (m->machine.limits.switchover_ns < 2 * blackout_ns)
         m->machine.limits.switchover_ns = 2 * blackout_ns;
+    if (m->wishes.verify)
+        m->machine.limits.switchover_ns += VERIFY_LIMIT_NS;
 }
 
 int gw_migration_begin(struct gw_migration *m, struct gw_error *error)
@@ -550,6 +571,7 @@ void gw_migration_free(struct gw_migration *m)
         m->vm->watcher = NULL;
     disconnect(m);
     gw_migration_close_carrier(m);
+    gw_verify_free(m->verify);
     m->ops->fini(m);
     while ((p = STAILQ_FIRST(&m->posted))) {
         STAILQ_REMOVE_HEAD(&m->posted, link);
@@ -591,11 +613,11 @@ json_t *gw_migration_to_json(const struct gw_migration *m)
 
 json_t *gw_wishes_to_json(const struct gw_native_wishes *w)
 {
-    return json_pack("{s:I, s:I, s:I, s:b, s:I, s:b}", "bandwidth_bytes_per_s",
+    return json_pack("{s:I, s:I, s:I, s:b, s:I, s:b, s:b}", "bandwidth_bytes_per_s",
                      (json_int_t)w->bandwidth_bytes_per_s, "blackout_ms",
                      (json_int_t)w->blackout_ms, "channels", (json_int_t)w->channels, "zstd",
                      (int)w->zstd, "zstd_level", (json_int_t)w->zstd_level, "carrier",
-                     (int)w->carrier);
+                     (int)w->carrier, "verify", (int)w->verify);
 }
 
 int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct gw_error *error)
@@ -611,7 +633,13 @@ int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct g
         level < 1 || level > 20)
         return gw_error_set(error, GW_E_PROTOCOL, "a wish is out of its range");
     *w = (struct gw_native_wishes){
-        (uint64_t)bandwidth, (uint32_t)blackout, (uint32_t)channels,
-        zstd != 0,           (uint32_t)level,    json_is_true(json_object_get(json, "carrier"))};
+        .bandwidth_bytes_per_s = (uint64_t)bandwidth,
+        .blackout_ms = (uint32_t)blackout,
+        .channels = (uint32_t)channels,
+        .zstd = zstd != 0,
+        .zstd_level = (uint32_t)level,
+        .carrier = json_is_true(json_object_get(json, "carrier")),
+        .verify = json_is_true(json_object_get(json, "verify")),
+    };
     return 0;
 }

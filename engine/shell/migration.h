@@ -20,6 +20,7 @@
 #include "shell/carrier.h"
 #include "shell/peer.h"
 #include "shell/record.h"
+#include "shell/verify.h"
 #include "shell/vm.h"
 #include "shell/wire.h"
 
@@ -42,6 +43,8 @@ struct gw_migration_ops {
     void (*other_message)(struct gw_migration *m, unsigned type, const json_t *body);
     /* QEMU emitted this event; besides what the machine is told. May be NULL. */
     void (*qemu_event)(struct gw_migration *m, const char *name, uint64_t at_ns);
+    /* QEMU has completed: at the destination it has loaded everything. May be NULL. */
+    void (*completed)(struct gw_migration *m);
     /* The phase has changed, and what follows from that was begun and sent. May be NULL. */
     void (*phase_changed)(struct gw_migration *m);
     /* The VM is gone, m->vm is NULL already: stop what looks at it. May be NULL. */
@@ -74,6 +77,8 @@ struct gw_migration {
     struct gw_carrier_handler carrier_handler;
     struct event *carrier_timer; /* pending: it has failed, and the other node may say why */
     struct gw_error carrier_error;
+    struct gw_verify *verify; /* NULL: not wanted, or not open yet */
+    struct gw_verify_handler verify_handler;
 
     char vm_name[64], vm_uuid[40];
     struct gw_vm *vm; /* NULL before it is launched and after it is gone */
@@ -124,6 +129,11 @@ void gw_migration_carrier_options(struct gw_migration *m, const char *socket_pat
 
 /* The carrier has done its part, or is to end now: its figures are kept. NULL carrier is fine. */
 void gw_migration_close_carrier(struct gw_migration *m);
+
+/* This node's half of verifying memory, whose handler is m->verify_handler. info_ramblock: what
+ * QEMU answered; NULL: nothing. 0 with m->verify; -1 with *error. */
+int gw_migration_open_verify(struct gw_migration *m, const char *info_ramblock,
+                             struct gw_error *error);
 
 /* What status shows. A new reference. */
 json_t *gw_migration_to_json(const struct gw_migration *m);

@@ -61,6 +61,8 @@ struct outgoing {
     uint16_t carrier_port;
     bool zero_pages;        /* the multifd channels have zero pages, too: a history can be kept */
     char carrier_path[108]; /* where QEMU connects to */
+    bool peer_verifies;     /* it has said that it can hash its memory */
+    bool verifying;         /* VERIFY is under way */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -164,8 +166,12 @@ static void op_connect(struct outgoing *o)
 static void armed(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(batch, struct outgoing, batch);
+    const char *ramblocks = json_string_value(json_object_get(replies, "ramblocks"));
+    struct gw_error why;
 
-    (void)replies;
+    if (!error && o->op == GW_OP_ARM && o->base.wishes.verify &&
+        gw_migration_open_verify(&o->base, ramblocks, &why) < 0)
+        error = &why;
     done(o, o->op, error);
 }
 
@@ -178,6 +184,9 @@ static void set_both(struct outgoing *o, enum gw_op op, json_t *capabilities, js
                      capabilities);
     gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "parameters", false, "migrate-set-parameters",
                      parameters);
+    if (op == GW_OP_ARM && o->base.wishes.verify)
+        gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "ramblocks", false, "human-monitor-command",
+                         json_pack("{s:s}", "command-line", "info ramblock"));
     gw_qmp_batch_end(&o->batch);
 }
 
@@ -244,6 +253,13 @@ static void arm(struct outgoing *o)
     struct gw_native_terms terms;
     struct gw_error error;
 
+    if (m->wishes.verify && !o->peer_verifies) {
+        gw_error_set(&error, GW_E_UNSUPPORTED, "godwitd on %s does not verify memory", m->peer);
+        gw_error_hint(&error, "run the same release of Godwit on both nodes, or go without "
+                              "--verify");
+        done(o, GW_OP_ARM, &error);
+        return;
+    }
     if (gw_native_negotiate(&mine, &theirs, &m->wishes, true, &terms, &error) < 0) {
         done(o, GW_OP_ARM, &error);
         return;
@@ -380,6 +396,45 @@ static void op_switch(struct outgoing *o)
 {
     o->base.record.blackout.switch_ns = gw_clock_ns();
     command(o, GW_OP_SWITCH, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"));
+}
+
+/* VERIFY */
+
+static void send_verify(struct gw_verify_handler *handler, json_t *body)
+{
+    struct gw_migration *m = gw_container_of(handler, struct gw_migration, verify_handler);
+
+    json_object_set_new(body, "id", json_string(m->id));
+    if (m->conn) /* else PEER_LOST is on its way, and the phase will end this */
+        gw_peer_send(m->conn, GW_WIRE_VERIFY, body, NULL);
+}
+
+static void verified(struct gw_verify_handler *handler, const struct gw_error *error)
+{
+    struct outgoing *o = outgoing_of(gw_container_of(handler, struct gw_migration, verify_handler));
+
+    if (!o->verifying)
+        return;
+    o->verifying = false;
+    json_decref(o->base.record.verify);
+    o->base.record.verify = gw_verify_to_json(o->base.verify);
+    o->base.record.blackout.verified_ns = gw_clock_ns();
+    done(o, GW_OP_VERIFY, error);
+}
+
+static void op_verify(struct outgoing *o)
+{
+    o->verifying = true;
+    gw_verify_begin(o->base.verify);
+}
+
+/* Something else has gone wrong meanwhile: what the hashes say does not matter any more. */
+static void give_up_verify(struct outgoing *o)
+{
+    struct gw_error error;
+
+    gw_error_set(&error, GW_E_CANCELLED, "the migration ends");
+    verified(&o->base.verify_handler, &error);
 }
 
 /* STOP_COPY */
@@ -605,6 +660,7 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
     case GW_OP_ARM: op_arm(o); break;
     case GW_OP_START: op_start(o); break;
     case GW_OP_SWITCH: op_switch(o); break;
+    case GW_OP_VERIFY: op_verify(o); break;
     case GW_OP_RECLAIM: op_reclaim(o); break;
     case GW_OP_STOP_COPY:
         gw_migration_close_carrier(m);
@@ -662,6 +718,7 @@ static int take_prepared(struct outgoing *o, const json_t *body, struct gw_error
     }
     json_decref(o->peer_facts);
     o->peer_facts = json_incref((json_t *)facts);
+    o->peer_verifies = json_is_true(json_object_get(body, "verify"));
     o->base.prepared = true;
     if (o->base.only_check) /* it has been shown to work; now everything is undone */
         gw_migration_post(&o->base, &(struct gw_event){.type = GW_EV_CANCEL});
@@ -699,6 +756,8 @@ static void other_message(struct gw_migration *m, unsigned type, const json_t *b
     struct outgoing *o = outgoing_of(m);
     int64_t offset_ns, uncertainty_ns;
 
+    if (type == GW_WIRE_HASHES && o->verifying)
+        gw_verify_take_hashes(m->verify, body);
     if (type != GW_WIRE_HEARD || !m->conn ||
         gw_peer_offset(m->conn, &offset_ns, &uncertainty_ns, NULL) < 0)
         return;
@@ -751,6 +810,8 @@ static void phase_changed(struct gw_migration *m)
     }
     if (m->machine.phase == GW_SWITCHOVER && m->carrier)
         gw_carrier_last_round(m->carrier);
+    if (m->machine.phase == GW_FAILING)
+        give_up_verify(o);
     if (m->machine.phase == GW_COMMITTING || m->machine.phase == GW_FINISHING)
         send_frames(o);
     if (!gw_phase_is_end(m->machine.phase))
@@ -827,6 +888,7 @@ static struct outgoing *outgoing_new(struct gw_daemon *daemon, const char *id,
         return NULL;
     }
     o->progress_timer = event_new(daemon->base, -1, EV_PERSIST, progress_timer_came, o);
+    o->base.verify_handler = (struct gw_verify_handler){send_verify, verified};
     o->stop_copy.done = copy_stopped;
     o->stop_copy.yanked = copy_yanked;
     gw_stop_copy_init(&o->stop_copy, daemon->base);
@@ -915,6 +977,7 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
     if (!o)
         return -1;
     o->base.wishes = request->wishes;
+    o->base.machine.verify = request->wishes.verify;
     choose_route(&o->base, request);
     o->base.only_check = request->only_check;
     o->base.watcher = request->watcher;

@@ -31,7 +31,8 @@ void gw_record_fini(struct gw_record *r)
     json_decref(r->phases);
     json_decref(r->warnings);
     json_decref(r->carrier);
-    r->carrier = NULL;
+    json_decref(r->verify);
+    r->carrier = r->verify = NULL;
     r->rounds = r->decisions = r->phases = r->warnings = NULL;
 }
 
@@ -112,8 +113,12 @@ static json_t *breakdown(const struct gw_blackout *b)
     json_object_set_new(json, "transfer_ms", json_null());
     json_object_set_new(json, "load_ms", json_null());
     json_object_set_new(json, "confirm_ms", json_ms(loaded_ns, b->sent_ns));
-    json_object_set_new(json, "commit_ms",
-                        json_ms(b->sent_ns ? b->sent_ns : loaded_ns, b->commit_ns));
+    json_object_set_new(json, "verify_ms", json_ms(b->sent_ns, b->verified_ns));
+    if (b->verified_ns)
+        json_object_set_new(json, "commit_ms", json_ms(b->verified_ns, b->commit_ns));
+    else
+        json_object_set_new(json, "commit_ms",
+                            json_ms(b->sent_ns ? b->sent_ns : loaded_ns, b->commit_ns));
     json_object_set_new(json, "resume_ms", json_ms(b->commit_ns, b->runs_ns));
     json_object_set_new(json, "first_packet_ms", json_ms(b->runs_ns, b->heard_ns));
     json_object_set_new(json, "swap_ms",
@@ -172,6 +177,8 @@ json_t *gw_record_to_json(const struct gw_record *r, const char *id, const char 
     json_object_set_new(json, "wire_bytes", json_integer((json_int_t)m->progress.wire_bytes));
     if (r->carrier)
         json_object_set(json, "carrier", r->carrier);
+    if (r->verify)
+        json_object_set(json, "verify", r->verify);
     json_object_set(json, "rounds", r->rounds);
     json_object_set(json, "phases", r->phases);
     json_object_set(json, "decisions", r->decisions);

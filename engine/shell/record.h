@@ -17,6 +17,7 @@ struct gw_blackout {
     uint64_t switch_ns;    /* the source QEMU was told to go on */
     uint64_t loaded_ns;    /* the destination QEMU had loaded everything */
     uint64_t sent_ns;      /* the source QEMU knew that */
+    uint64_t verified_ns;  /* … and that its memory is the same; 0 too: nobody has looked */
     uint64_t commit_ns;    /* the destination had COMMIT and told QEMU to let the guest run */
     uint64_t runs_ns;      /* the guest's first instruction on the destination */
     uint64_t swap_ns;      /* not a moment: how long the swap of the owner record took */
@@ -29,6 +30,7 @@ struct gw_record {
     const char *codec;     /* a literal */
     const char *route;     /* a literal */
     json_t *carrier;       /* its figures; NULL: another route */
+    json_t *verify;        /* what verifying memory came to; NULL: it was not wanted */
     uint64_t begun_ns;     /* monotonic */
     int64_t begun_wall_ms; /* Unix time */
     uint64_t ended_ns;     /* monotonic; 0 while it runs */

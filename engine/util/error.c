@@ -24,6 +24,7 @@ static const char *const names[GW_CODE_MAX] = {
     [GW_E_PERMISSION] = "permission",
     [GW_E_UNRESOLVED] = "unresolved",
     [GW_E_UNSUPPORTED] = "unsupported",
+    [GW_E_MEMORY] = "memory-differs",
 };
 
 const char *gw_code_name(enum gw_code code)

@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moves by the carrier: pages go around QEMU, as few bytes, and the guest's memory is right."""
+import os
+import random
+import time
+
 import pytest
 
 import godwit_lab
 from conftest import VM, figures, refusal
 from godwit_lab import Events, copying
 
-CARRIER = ('--route', 'carrier')
+CARRIER = ('--route', 'carrier', '--verify')
 # 64 MiB at this rate take eight seconds, and the guest writes faster: it never ends by itself.
 SLOW = (*CARRIER, '--bandwidth', '8MiB/s')
 TEARDOWN_S = 60
 N_MOVES = 20
+N_RANDOM_MOVES = int(os.environ.get('GODWIT_VERIFIED_MOVES', '10'))
+
+
+def blackout_ms(migration):
+    return migration['blackout_ms'] - (migration['breakdown']['verify_ms'] or 0)
 
 
 def describe(migration):
@@ -18,7 +27,7 @@ def describe(migration):
     return (f'{migration["route"]}, codec {migration["codec"]}: {carrier["wire_bytes"]} bytes for '
             f'{carrier["raw_bytes"]} of pages, {carrier["pages"]}, passed '
             f'{carrier["passed_bytes"]}; total {migration["total_ms"]} ms, blackout '
-            f'{migration["blackout_ms"]} ms')
+            f'{blackout_ms(migration):.1f} ms without the verifying')
 
 
 @pytest.mark.parametrize('channels', [1, 2, 4])
@@ -66,7 +75,7 @@ def test_fewer_bytes_than_native(place):
     native = place.move('--route', 'native', *limit)
     carried = place.move(*CARRIER, *limit)
     figures.append(f'native, zstd, 24 MiB/s: {native["wire_bytes"]} bytes, total '
-                   f'{native["total_ms"]} ms, blackout {native["blackout_ms"]} ms')
+                   f'{native["total_ms"]} ms, blackout {blackout_ms(native):.1f} ms')
     figures.append(f'24 MiB/s: {describe(carried)}')
     assert carried['wire_bytes'] < native['wire_bytes']
 
@@ -91,10 +100,53 @@ def test_twenty_moves(lab, place):
         if number == 4:
             snapshot = godwit_lab.snapshot(lab)
         migration = place.move(*CARRIER, '--codec', ('none', 'zstd')[number % 2])
-        blackouts.append(migration['blackout_ms'])
+        assert migration['verify']['equal']
+        blackouts.append(blackout_ms(migration))
     godwit_lab.assert_nothing_left(lab, snapshot, renewed={'n1', 'n2'})
-    figures.append(f'{N_MOVES} moves by the carrier: blackout {min(blackouts)} to '
-                   f'{max(blackouts)} ms, median {sorted(blackouts)[N_MOVES // 2]} ms')
+    figures.append(f'{N_MOVES} moves by the carrier: blackout {min(blackouts):.1f} to '
+                   f'{max(blackouts):.1f} ms, median {sorted(blackouts)[N_MOVES // 2]:.1f} ms, '
+                   'without the verifying')
+
+
+def random_transport(pick):
+    """Lanes that are slow, that stammer, or both; none that break."""
+    faults, limit = [], pick.choice((None, None, f'{pick.randrange(200, 900)}mbit'))
+    if pick.random() < 0.6:
+        faults.append(f'short={pick.randrange(3000, 100000)}')
+    if pick.random() < 0.3:
+        faults.append('delay=1')
+    wrappers = ('fault+' if faults else '') + ('rate+' if limit else '')
+    options = [*([f'seed={pick.randrange(1 << 30)}', *faults] if faults else []),
+               *([f'rate={limit}'] if limit else []),
+               *(['plain=yes'] if pick.random() < 0.3 else [])]
+    return f'{wrappers}tcp' + (f'?{"&".join(options)}' if options else '')
+
+
+def random_options(pick):
+    options = ['--channels', str(pick.choice((1, 2, 3, 4, 8))),
+               '--codec', pick.choice(('none', 'zstd')), '--transport', random_transport(pick)]
+    if pick.random() < 0.3:
+        options += ['--bandwidth', f'{pick.randrange(24, 100)}MiB/s']
+    return options
+
+
+def test_random_verified_moves(place):
+    """Random loads, links and settings; GODWIT_VERIFIED_SEED plays the same again."""
+    seed = int(os.environ.get('GODWIT_VERIFIED_SEED', str(time.time_ns() % 10 ** 9)))
+    pick, began, n_bytes = random.Random(seed), time.monotonic(), 0
+    try:
+        for number in range(N_RANDOM_MOVES):
+            rate, options = pick.choice((0, 10, 30, 60, 100)), random_options(pick)
+            place.guest.ask(f'SET rate {rate}')
+            told = f'seed {seed}, move {number}: rate {rate}, {" ".join(options)}'
+            print(told, flush=True)
+            migration = place.move(*CARRIER, '--timeout', '60', *options)
+            assert migration['verify']['equal'] is True, told
+            n_bytes += migration['verify']['bytes']
+    finally:
+        place.guest.ask('SET rate 50')
+    figures.append(f'{N_RANDOM_MOVES} verified moves with the seed {seed}: all good, {n_bytes} '
+                   f'bytes compared, {time.monotonic() - began:.0f} s')
 
 
 def start_slow(place, *options):

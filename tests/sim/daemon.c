@@ -154,6 +154,7 @@ void daemon_op_ends(struct sim_world *w, struct sim_event *e)
         broken(w, "an operation ended twice");
     d->ops &= ~(UINT32_C(1) << op);
     trace_op(w, e->node, &e->ev);
+    w->verified |= op == GW_OP_VERIFY && !e->ev.error;
     moment(w, SIM_AFTER_DONE, e->node, (int)op);
     daemon_step(w, e->node, &e->ev);
 }
@@ -323,6 +324,7 @@ void daemon_start_source(struct sim_world *w)
     init_machine(w, S);
     journal_write(w, S, GW_PREPARING, false);
     w->daemon[S].journal.guest_runs = !w->plan.paused;
+    w->daemon[S].m.verify = w->plan.verify;
     gw_machine_begin(&w->daemon[S].m, local_ns(w, S), &u);
     perform(w, S, &u);
 }

@@ -204,6 +204,7 @@ const struct gw_error *qemu_take_effect(struct sim_world *w, enum node node, enu
     case GW_OP_LISTEN: q->listens = true; return NULL;
     case GW_OP_START: start(w); return NULL;
     case GW_OP_SWITCH: return go_on(w);
+    case GW_OP_VERIFY: return w->qemu[D].loaded ? NULL : &an_error;
     case GW_OP_STOP_COPY: cancel(w); return NULL;
     case GW_OP_RESUME: return qemu_cont(w, node);
     default: return NULL;

@@ -36,6 +36,9 @@ void check_saying(struct sim_world *w, enum node node, enum gw_message message)
     if (node == S && (message == GW_MSG_COMMIT || message == GW_MSG_QUERY) && s->alive &&
         s->migration != GW_QEMU_COMPLETED)
         broken(w, "COMMIT or QUERY before the destination has loaded all");
+    if (node == S && (message == GW_MSG_COMMIT || message == GW_MSG_QUERY) && w->plan.verify &&
+        !w->verified)
+        broken(w, "COMMIT or QUERY before the memory was verified");
     if (message == GW_MSG_FAILED && w->d_ran)
         broken(w, "FAILED of a guest that has run");
     if (message == GW_MSG_RUNNING && !w->d_ran)

@@ -45,6 +45,9 @@ MUTANTS = [
     # the barrier
     ('barrier: COMMIT before QEMU has completed', SOURCE,
      'if (m->qemu_status == GW_QEMU_COMPLETED && !m->ops)', 'if (!m->ops)'),
+    ('barrier: COMMIT without VERIFY', SOURCE, '    if (m->verify && !m->verified)\n', '    if (false)\n'),
+    ('barrier: COMMIT whatever VERIFY has found', SOURCE,
+     '(is_done(ev, GW_OP_VERIFY) && !ev->error);', 'is_done(ev, GW_OP_VERIFY);'),
     ('barrier: the destination takes what it has not loaded', DESTINATION,
      '    if (m->loaded)\n', '    if (true)\n'),
     ('barrier: RESUME before COMMIT', DESTINATION,

@@ -134,6 +134,7 @@ struct sim_world {
     uint64_t late_request_ns[N_NODES];
     bool fault_done[SIM_FAULTS_MAX];
 
+    bool verified;     /* VERIFY was done, and well */
     bool committed;    /* COMMIT was said */
     bool failed_said;  /* by the destination: the guest must never run there */
     bool failed_heard; /* by the source: it may rely on that the guest never ran there */

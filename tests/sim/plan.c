@@ -42,10 +42,10 @@ static const char *what_name(enum sim_moment_type type, int what)
 
 void sim_plan_print(const struct sim_plan *plan)
 {
-    printf("seed %" PRIu64 "%s%s%s, clocks at %u and %u\n", plan->seed,
+    printf("seed %" PRIu64 "%s%s%s%s, clocks at %u and %u\n", plan->seed,
            plan->has_record ? ", with a record" : ", without a record",
            plan->paused ? ", a paused guest" : "", plan->sloppy ? ", a sloppy network" : "",
-           plan->rates[S], plan->rates[D]);
+           plan->verify ? ", verified" : "", plan->rates[S], plan->rates[D]);
     for (unsigned i = 0; i < plan->n_faults; i++) {
         const struct sim_fault *f = &plan->faults[i];
 
@@ -131,4 +131,5 @@ void sim_plan_random(struct sim_plan *plan, uint64_t seed)
     plan->n_faults = 1 + pick(&random, SIM_FAULTS_MAX);
     for (unsigned i = 0; i < plan->n_faults; i++)
         pick_fault(&random, &plan->faults[i]);
+    plan->verify = pick(&random, 3) == 0;
 }

@@ -79,6 +79,7 @@ struct sim_plan {
     bool has_record;   /* the guest has an owner record */
     bool paused;       /* the guest is paused all the time */
     bool sloppy;       /* the network is */
+    bool verify;       /* the memory is to be verified */
     bool calm;         /* everything takes its shortest time: for stories */
     unsigned rates[2]; /* of the nodes' clocks, in thousandths; 0: 1000 */
     struct sim_fault faults[SIM_FAULTS_MAX];

@@ -30,6 +30,7 @@ struct story {
     enum gw_code code;
     bool needs_person;
     bool has_record; /* the destination is told so when it begins */
+    bool verify;
 };
 
 #define S_BEGINS "inspect, connect"
@@ -114,6 +115,43 @@ static const struct story stories[] = {
      GW_COMMITTING,
      GW_OK,
      false},
+    {"a guest leaves, and its memory is compared",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_PAUSES,
+      {STATUS(COMPLETED), ""},
+      {DONE(SWITCH), "verify"},
+      {STATUS(COMPLETED), ""},
+      {DONE(VERIFY), "-> committing, say commit"}},
+     GW_COMMITTING,
+     GW_OK,
+     .verify = true},
+    {"the memory differs",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_PAUSES,
+      {DONE(SWITCH), ""},
+      {STATUS(COMPLETED), "verify"},
+      {BROKE(VERIFY), "-> failing, say abort, stop-copy"},
+      {DONE(STOP_COPY), "resume"},
+      S_COMES_BACK},
+     GW_FAILED,
+     GW_E_QEMU,
+     .verify = true},
+    {"the destination is lost while the memory is compared",
+     GW_SOURCE,
+     S_BEGINS,
+     {S_PAUSES,
+      {DONE(SWITCH), ""},
+      {STATUS(COMPLETED), "verify"},
+      {PEER_LOST, "-> failing"},
+      {BROKE(VERIFY), "stop-copy"},
+      {DONE(STOP_COPY), "resume"},
+      {DONE(RESUME), "disarm"},
+      {DONE(DISARM), "-> failed, hang up"}},
+     GW_FAILED,
+     GW_E_PEER,
+     .verify = true},
     {"a guest arrives",
      GW_DESTINATION,
      D_BEGINS,
@@ -692,6 +730,7 @@ static void play(const struct story *story)
 
     gw_machine_init(&m, story->role, &limits);
     m.has_record = story->has_record;
+    m.verify = story->verify;
     gw_machine_begin(&m, 1000, &u);
     update_text(&u, text, sizeof text);
     assert_string_equal(text, story->begins);

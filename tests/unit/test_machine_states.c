@@ -123,6 +123,10 @@ static void check_source_op(const struct exploration *x, const struct world *w, 
         EXPECT(x, !(w->begun & (OP_BIT(RESUME) | OP_BIT(DISARM))));
         EXPECT(x, !SAID_BIT(w, COMMIT) || w->unsure);
         break;
+    case GW_OP_VERIFY:
+        EXPECT(x, w->m.verify && w->seen_completed && w->m.ops == OP_BIT(VERIFY));
+        EXPECT(x, !SAID_BIT(w, COMMIT));
+        break;
     case GW_OP_RECLAIM:
         EXPECT(x, w->m.has_record && SAID_BIT(w, COMMIT));
         EXPECT(x, w->m.phase == GW_COMMITTING);
@@ -173,6 +177,7 @@ static void check_source_message(const struct exploration *x, const struct world
     case GW_MSG_SWITCHING: EXPECT(x, w->seen_paused && !SAID_BIT(w, SWITCHING)); break;
     case GW_MSG_COMMIT:
         EXPECT(x, w->seen_completed && !SAID_BIT(w, COMMIT) && w->m.ops == 0);
+        EXPECT(x, !w->m.verify || ((w->begun & ~w->failed) & OP_BIT(VERIFY)));
         break;
     case GW_MSG_QUERY: /* which is as good as COMMIT */
         EXPECT(x, w->m.phase == GW_COMMITTING && (!w->unsure || w->disowned));
@@ -330,7 +335,8 @@ static void key_of(const struct world *w, uint64_t key[3])
                           m->let_run,     m->needs_person, w->connected,      w->qemu,
                           w->qemu_speaks, w->seen_paused,  w->seen_completed, m->has_record,
                           m->peer_failed, m->by_word,      m->disowned,       m->stuck,
-                          w->claimed,     w->reclaimed,    w->by_word,        w->disowned};
+                          w->claimed,     w->reclaimed,    w->by_word,        w->disowned,
+                          m->verify,      m->verified};
     uint64_t since = m->now_ns - m->times.phase_ns[m->phase];
 
     memset(key, 0, 3 * sizeof *key);
@@ -602,7 +608,7 @@ static void explore(bool honest, struct world *first, const struct gw_update *u,
 
 #define ALL_PHASES ((UINT32_C(1) << GW_PHASE_MAX) - 1)
 
-static void explore_role(enum gw_role role, bool has_record, bool honest)
+static void explore_role(enum gw_role role, bool has_record, bool verify, bool honest)
 {
     struct world first = {.qemu = role == GW_SOURCE,
                           .connected = role == GW_DESTINATION,
@@ -611,6 +617,7 @@ static void explore_role(enum gw_role role, bool has_record, bool honest)
 
     gw_machine_init(&first.m, role, &limits);
     first.m.has_record = role == GW_DESTINATION && has_record;
+    first.m.verify = verify;
     gw_machine_begin(&first.m, 1000, &u);
     explore(honest, &first, &u, ALL_PHASES);
 }
@@ -654,15 +661,15 @@ static void explore_recovery(enum gw_phase left, bool guest_runs, bool has_recor
 static void every_state_of_the_source(void **state)
 {
     (void)state;
-    explore_role(GW_SOURCE, false, true);
-    explore_role(GW_SOURCE, true, true);
+    for (int kind = 0; kind < 4; kind++)
+        explore_role(GW_SOURCE, kind & 1, kind & 2, true);
 }
 
 static void every_state_of_the_destination(void **state)
 {
     (void)state;
-    explore_role(GW_DESTINATION, false, true);
-    explore_role(GW_DESTINATION, true, true);
+    explore_role(GW_DESTINATION, false, false, true);
+    explore_role(GW_DESTINATION, true, false, true);
 }
 
 static void every_state_after_a_recovery(void **state)
@@ -677,8 +684,9 @@ static void every_state_with_a_sloppy_driver(void **state)
 {
     (void)state;
     for (int has_record = 0; has_record <= 1; has_record++) {
-        explore_role(GW_SOURCE, has_record, false);
-        explore_role(GW_DESTINATION, has_record, false);
+        explore_role(GW_SOURCE, has_record, false, false);
+        explore_role(GW_SOURCE, has_record, true, false);
+        explore_role(GW_DESTINATION, has_record, false, false);
     }
 }
 int main(void)

@@ -452,6 +452,52 @@ static void endless_offers_are_refused(void **state)
     }
 }
 
+/* The carrier reads QEMU's multifd stream: it is there even with one channel, uncompressed and
+ * without QEMU's own limit. */
+static void the_carrier_wants_multifd_as_it_is(void **state)
+{
+    static const struct gw_native_wishes carrier = {.bandwidth_bytes_per_s = 1000000,
+                                                    .blackout_ms = 300,
+                                                    .channels = 1,
+                                                    .zstd = true,
+                                                    .zstd_level = 3,
+                                                    .carrier = true};
+    struct gw_native_terms terms;
+    struct gw_error e;
+    struct table t;
+    json_t *decision;
+    size_t i;
+
+    (void)state;
+    lay(&t, ALL, ALL, NEWER, NEWER);
+    for (int for_source = 0; for_source <= 1; for_source++) {
+        assert_int_equal(
+            gw_native_negotiate(&t.source, &t.destination, &carrier, for_source, &terms, &e), 0);
+        assert_int_equal(state_of(&terms, "multifd"), 1);
+        assert_int_equal(number(&terms, "multifd-channels"), 1);
+        assert_string_equal(
+            json_string_value(json_object_get(terms.parameters, "multifd-compression")), "none");
+        assert_true(number(&terms, "max-bandwidth") == INT64_MAX);
+        assert_true(terms.multifd && terms.zero_pages && !terms.zstd);
+        json_array_foreach (terms.decisions, i, decision)
+            assert_string_not_equal(json_string_value(json_object_get(decision, "rule")), "codec");
+        gw_native_terms_fini(&terms);
+    }
+    clear(&t);
+    /* before QEMU 9.0 zero pages are on the main channel */
+    lay(&t, ALL, ALL, NEWER, PARAMETERS);
+    assert_int_equal(gw_native_negotiate(&t.source, &t.destination, &carrier, true, &terms, &e), 0);
+    assert_false(terms.zero_pages);
+    gw_native_terms_fini(&terms);
+    clear(&t);
+    lay(&t, ALL, REQUIRED, NEWER, NEWER);
+    assert_int_equal(gw_native_negotiate(&t.source, &t.destination, &carrier, true, &terms, &e),
+                     -1);
+    assert_int_equal(e.code, GW_E_INCOMPATIBLE);
+    assert_non_null(strstr(e.hint, "--route native"));
+    clear(&t);
+}
+
 /* Each capability that a migration may have switched on is switched off. */
 static void defaults_undo_all_of_it(void **state)
 {
@@ -483,6 +529,7 @@ int main(void)
         cmocka_unit_test(malformed_replies_are_refused),
         cmocka_unit_test(odd_entries_are_passed_over),
         cmocka_unit_test(endless_offers_are_refused),
+        cmocka_unit_test(the_carrier_wants_multifd_as_it_is),
         cmocka_unit_test(defaults_undo_all_of_it),
     };
 

@@ -133,6 +133,7 @@ static void bad_files_are_named_by_line(void **state)
         {"name: x\ntimeout_s: -1\n", "p.yaml:2: timeout_s: "},
         {"name: x\nbandwidth: lots\n", "p.yaml:2: bandwidth: 'lots' is not a rate"},
         {"name: x\ncodec: lz4\n", "p.yaml:2: codec: 'lz4' is not one of none, zstd"},
+        {"name: x\nroute: sea\n", "p.yaml:2: route: 'sea' is not one of auto, native, carrier"},
         {"name: x\non_timeout: shrug\n", "p.yaml:2: on_timeout: 'shrug' is not one of cancel"},
         {"name: ../x\n", "p.yaml:1: name: '../x' is not a policy's name"},
         {"name: x\nspeed: 1\n", "p.yaml:2: unknown key 'speed'"},
@@ -211,6 +212,34 @@ static void requests_override(void **state)
     json_decref(number);
 }
 
+static void routes_have_names(void **state)
+{
+    static const enum gw_policy_route routes[] = {GW_POLICY_ROUTE_AUTO, GW_POLICY_ROUTE_NATIVE,
+                                                  GW_POLICY_ROUTE_CARRIER};
+    struct gw_policy policy;
+    struct gw_error e;
+
+    (void)state;
+    gw_policy_default(&policy);
+    assert_int_equal(policy.route, GW_POLICY_ROUTE_AUTO);
+    for (size_t i = 0; i < GW_ARRAY_SIZE(routes); i++) {
+        const char *name = gw_policy_route_name(routes[i]);
+        json_t *request = json_pack("{s:s}", "route", name), *json;
+        char text[64];
+        int n = snprintf(text, sizeof text, "name: x\nroute: %s\n", name);
+
+        assert_int_equal(gw_policy_parse(text, (size_t)n, "p.yaml", &policy, &e), 0);
+        assert_int_equal(policy.route, routes[i]);
+        gw_policy_default(&policy);
+        assert_int_equal(gw_policy_override(&policy, request, &e), 0);
+        assert_int_equal(policy.route, routes[i]);
+        json = gw_policy_to_json(&policy);
+        assert_string_equal(json_string_value(json_object_get(json, "route")), name);
+        json_decref(json);
+        json_decref(request);
+    }
+}
+
 static void bad_overrides_change_nothing(void **state)
 {
     static const char *const rows[] = {
@@ -221,6 +250,8 @@ static void bad_overrides_change_nothing(void **state)
         "{\"blackout_ms\": \"10\"}",
         "{\"blackout_ms\": 1.5}",
         "{\"codec\": 1}",
+        "{\"channels\": 4, \"route\": \"sea\"}",
+        "{\"route\": 2}",
         "{\"channels\": 4294967298}",
     };
     struct gw_policy policy, before;
@@ -252,6 +283,7 @@ int main(void)
         cmocka_unit_test(a_file_must_bear_its_own_name),
         cmocka_unit_test(policies_are_shown_as_json),
         cmocka_unit_test(requests_override),
+        cmocka_unit_test(routes_have_names),
         cmocka_unit_test(bad_overrides_change_nothing),
     };
 

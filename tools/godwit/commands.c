@@ -31,6 +31,8 @@ static const struct gw_option migrate_options[] = {
     {"channels", "N", "connections that carry pages", GW_OPTION_COUNT, .min = 1, .max = 64},
     {"timeout", "S", "give up after so long; the guest stays where it is", GW_OPTION_S, .min = 1000,
      .max = 7ull * 86400 * 1000},
+    {"verify", NULL, "compare the memory on both nodes before the guest runs there",
+     GW_OPTION_FLAG},
     {"reconnect", "S", "look so long for a godwitd that went away (default 15)", GW_OPTION_S,
      .max = 86400 * 1000},
     {"progress", NULL, "tell on stderr how it is doing (default on a terminal)", GW_OPTION_FLAG},

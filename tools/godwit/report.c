@@ -40,15 +40,11 @@ static void report_breakdown(const json_t *record)
 {
     static const struct {
         const char *key, *name;
-    } parts[] = {{"stop_ms", "stop"},
-                 {"last_pages_ms", "last pages"},
-                 {"device_ms", "devices"},
-                 {"transfer_ms", "transfer"},
-                 {"load_ms", "load"},
-                 {"confirm_ms", "confirm"},
-                 {"commit_ms", "commit"},
-                 {"resume_ms", "resume"},
-                 {"first_packet_ms", "then to the first packet"}};
+    } parts[] = {{"stop_ms", "stop"},      {"last_pages_ms", "last pages"},
+                 {"device_ms", "devices"}, {"transfer_ms", "transfer"},
+                 {"load_ms", "load"},      {"confirm_ms", "confirm"},
+                 {"verify_ms", "verify"},  {"commit_ms", "commit"},
+                 {"resume_ms", "resume"},  {"first_packet_ms", "then to the first packet"}};
     const json_t *breakdown = gw_field_object(record, "breakdown");
     const char *before = "  blackout  ";
 
@@ -64,6 +60,15 @@ static void report_breakdown(const json_t *record)
         putchar('\n');
 }
 
+static void report_verify(const json_t *record)
+{
+    const json_t *verify = gw_field_object(record, "verify");
+
+    if (verify && gw_field_bool(verify, "equal"))
+        gw_cli_print("  verified  %s of memory are the same on both nodes",
+                     gw_units_bytes(gw_field_int(verify, "bytes")).text);
+}
+
 void gw_report_moved(const json_t *record)
 {
     int64_t blackout = gw_field_int(record, "blackout_ms");
@@ -77,6 +82,7 @@ void gw_report_moved(const json_t *record)
     putchar('\n');
     report_volume(record);
     report_breakdown(record);
+    report_verify(record);
     gw_report_findings(gw_field_array(record, "warnings"));
 }
 

@@ -37,6 +37,7 @@ enum gw_code {
     GW_E_PERMISSION = 16,   /* a certificate or a token is missing, expired, used or not ours */
     GW_E_UNRESOLVED = 17,   /* nobody knows which node runs the guest: a person has to look */
     GW_E_UNSUPPORTED = 18,  /* this build, this QEMU or this kernel cannot do it */
+    GW_E_MEMORY = 19,       /* the guest's memory has not arrived as it was; see --verify */
     GW_CODE_MAX
 };
 
