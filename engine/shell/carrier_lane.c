@@ -62,8 +62,11 @@ static int collect(struct gw_carrier_lane *l, struct gw_error *error)
     return 0;
 }
 
+/* A lane that never has to wait must hear of the end, too: gw_carrier_free() waits for it. */
 static int move(struct gw_carrier_lane *l, unsigned events, struct gw_error *error)
 {
+    if (atomic_load(&l->carrier->stopping))
+        return gw_error_set(error, GW_E_CANCELLED, "the carrier ends");
     l->lane->ops->notify(l->lane, events, gw_clock_ns());
     return collect(l, error);
 }
@@ -261,20 +264,32 @@ int gw_carrier_next_frame(struct gw_carrier_lane *l, struct gw_frame *frame, str
     return r;
 }
 
+/* Both sides have said goodbye: a lane that is freed earlier is reset. */
+static bool has_ended(const struct gw_carrier_lane *l)
+{
+    struct gw_lane_info info;
+
+    l->lane->ops->info(l->lane, &info);
+    return info.state == GW_LANE_ENDED;
+}
+
 int gw_carrier_finish(struct gw_carrier_lane *l, struct gw_error *error)
 {
     l->lane->ops->finish(l->lane);
-    if (gw_carrier_flush(l, error) < 0)
+    if (gw_carrier_flush(l, error) < 0 || move(l, GW_IO_WRITE, error) < 0)
         return -1;
     if (!l->in.busy && !l->in.ended && receive(l, l->in.n - l->in.at + 1, error) < 0)
         return -1;
     while (!l->in.ended && l->in.busy)
         if (gw_carrier_wait(l, -1, 0, error) < 0)
             return -1;
-    if (l->in.ended && l->in.n == l->in.at)
-        return 0;
-    return gw_error_set(error, GW_E_PROTOCOL, "lane %u: there is something behind its END",
-                        l->number);
+    if (!l->in.ended || l->in.n != l->in.at)
+        return gw_error_set(error, GW_E_PROTOCOL, "lane %u: there is something behind its END",
+                            l->number);
+    while (!has_ended(l))
+        if (gw_carrier_wait(l, -1, 0, error) < 0)
+            return -1;
+    return 0;
 }
 
 /* --- the main channel ------------------------------------------------------------------------ */

@@ -80,9 +80,9 @@ struct gw_carrier {
     struct gw_ram ram;               /* destination */
     struct gw_sender_ram sender_ram; /* source */
     atomic_bool last_round;
+    atomic_bool stopping; /* changed under the lock */
 
     pthread_mutex_t lock; /* for what follows, and lane[].counts */
-    bool stopping;
     struct gw_error error; /* the first one */
     bool taken[GW_LANES_MAX];
     enum gw_lane_tls encryption;

@@ -195,6 +195,20 @@ static int meet(struct gw_carrier_lane *l, struct gw_error *error)
     return 0;
 }
 
+/* A lane of a multifd channel carries nothing back but the answer to END. */
+static int end_channel(struct gw_carrier_lane *l, struct gw_error *error)
+{
+    struct gw_frame frame;
+
+    if (gw_carrier_send_frame(l, GW_FRAME_END, NULL, 0, error) < 0 ||
+        gw_carrier_next_frame(l, &frame, error) < 0)
+        return -1;
+    if (frame.kind != GW_FRAME_END)
+        return gw_error_set(error, GW_E_PROTOCOL, "lane %u: a frame of kind %u in answer to END",
+                            l->number, frame.kind);
+    return gw_carrier_finish(l, error);
+}
+
 static int carry_channel(struct gw_carrier_lane *l, struct gw_stream *stream,
                          struct gw_error *error)
 {
@@ -210,9 +224,7 @@ static int carry_channel(struct gw_carrier_lane *l, struct gw_stream *stream,
             return -1;
     }
     gw_barrier_abort(&l->carrier->barrier); /* this channel will not come again */
-    if (r < 0 || gw_carrier_send_frame(l, GW_FRAME_END, NULL, 0, error) < 0)
-        return -1;
-    return gw_carrier_finish(l, error);
+    return r < 0 ? -1 : end_channel(l, error);
 }
 
 /* --- one connection -------------------------------------------------------------------------- */

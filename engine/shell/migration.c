@@ -416,8 +416,16 @@ void gw_migration_set_vm(struct gw_migration *m, struct gw_vm *vm)
 
 /* The carrier. */
 
+/* Where QEMU has completed, all pages have arrived: the lanes are not needed any more. */
+static bool needs_lanes(const struct gw_migration *m)
+{
+    return !m->machine.loaded && m->machine.qemu_status != GW_QEMU_COMPLETED;
+}
+
 static void tell_carrier_error(struct gw_migration *m)
 {
+    if (!needs_lanes(m))
+        return;
     gw_migration_post(m, &(struct gw_event){.type = GW_EV_QEMU_STATUS,
                                             .status = GW_QEMU_FAILED,
                                             .error = &m->carrier_error});
@@ -437,9 +445,11 @@ static void carrier_failed(struct gw_carrier_handler *handler, const struct gw_e
     struct gw_migration *m = gw_container_of(handler, struct gw_migration, carrier_handler);
     struct gw_error *why = &m->carrier_error;
 
-    /* Where QEMU has completed, all pages have arrived: the lanes are not needed any more. */
-    if (m->machine.loaded || m->machine.qemu_status == GW_QEMU_COMPLETED)
+    if (!needs_lanes(m)) {
+        gw_log(&m->daemon->log, GW_LOG_DEBUG, m->id, "the carrier did not end well: %s",
+               error->msg);
         return;
+    }
     *why = *error;
     gw_error_prefix(why, "the carrier from %s to %s, on %s", m->record.from, m->record.to,
                     m->machine.role == GW_SOURCE ? m->record.from : m->record.to);

@@ -49,6 +49,8 @@ def test_moves(place, channels, codec):
     assert carrier['passed_bytes'] < 4 << 20, carrier
     route = [d for d in migration['decisions'] if d['rule'] == 'route']
     assert route and route[0]['chosen'] == 'carrier', migration['decisions']
+    for node in (place.source, place.destination):
+        assert 'did not end well' not in node.log_tail(), node.name
 
 
 def test_plain(place):
