@@ -82,7 +82,7 @@ struct gw_carrier {
     atomic_bool last_round;
     atomic_bool stopping; /* changed under the lock */
 
-    pthread_mutex_t lock; /* for what follows, and lane[].counts */
+    pthread_mutex_t lock;  /* for what follows, and lane[].counts */
     struct gw_error error; /* the first one */
     bool taken[GW_LANES_MAX];
     enum gw_lane_tls encryption;
