@@ -401,8 +401,8 @@ def run_again():
     with tempfile.TemporaryDirectory(prefix='godwit-compare-') as place:
         for kind in ('cache', 'objects', 'database'):
             note(f'{kind}: two dumps')
-            subprocess.run([f'{HERE}/dump_pair.py', '--after', '1', f'{place}/old', f'{place}/new', '--',
-                            sys.executable, f'{HERE}/workloads.py', kind], check=True,
+            subprocess.run([sys.executable, f'{HERE}/dump_pair.py', '--after', '1', f'{place}/old',
+                            f'{place}/new', '--', sys.executable, f'{HERE}/workloads.py', kind], check=True,
                            stdout=subprocess.DEVNULL)
             lines = subprocess.check_output([bench, f'{place}/old', f'{place}/new'], text=True).splitlines()
             heads, found[kind] = lines[:2], lines[2]
