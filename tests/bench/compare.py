@@ -394,20 +394,26 @@ def print_search(found):
 
 # --- pages sent again, offline ---------------------------------------------------------------------
 
+def byte_table(*dumps):
+    """The first table of bench_pages: its two lines of head, and its rows."""
+    lines = subprocess.check_output([f'{godwit_lab.BUILD}/tests/bench/bench_pages', *dumps],
+                                    text=True).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith('bytes;'))
+    return lines[start:start + 2], lines[start + 2:lines.index('', start)]
+
+
 def run_again():
-    """{workload: line of bench_pages}: dumps of this machine's own programs, one second apart."""
-    found, heads = {}, []
-    bench = f'{godwit_lab.BUILD}/tests/bench/bench_pages'
+    """{workload: row of bench_pages}: dumps of this machine's own programs, one second apart."""
+    heads, made_up = byte_table()
+    found = {f'made up: {line[:18].strip()}': line for line in made_up}
     with tempfile.TemporaryDirectory(prefix='godwit-compare-') as place:
         for kind in ('cache', 'objects', 'database'):
             note(f'{kind}: two dumps')
-            subprocess.run([sys.executable, f'{HERE}/dump_pair.py', '--after', '1', f'{place}/old',
-                            f'{place}/new', '--', sys.executable, f'{HERE}/workloads.py', kind], check=True,
+            dumps = (f'{place}/old', f'{place}/new')
+            subprocess.run([sys.executable, f'{HERE}/dump_pair.py', '--after', '1', *dumps, '--',
+                            sys.executable, f'{HERE}/workloads.py', kind], check=True,
                            stdout=subprocess.DEVNULL)
-            lines = subprocess.check_output([bench, f'{place}/old', f'{place}/new'], text=True).splitlines()
-            heads, found[kind] = lines[:2], lines[2]
-    lines = subprocess.check_output([bench], text=True).splitlines()
-    found |= {f'made up: {line[:18].strip()}': line for line in lines[2:2 + 6]}
+            found[kind] = byte_table(*dumps)[1][0]
     return {'heads': heads, 'lines': found}
 
 
