@@ -14,6 +14,8 @@ enum {
     MEMORY = 32,        /* batches that a running mean remembers; 16 MiB of pages */
 };
 
+#define NEARLY_ALL 0.75 /* of what is sent again is new: there is little to lose without delta */
+
 /*
  * What a setting is like where nothing was measured yet. CPU for each byte of pages (zero check,
  * hashes, checksum, copy), CPU for each literal byte (the codec), and bytes on the wire for each
@@ -60,11 +62,12 @@ static int rung_of(const struct gw_batch_setting *setting)
 }
 
 /* Without delta a page is forgotten, and costs all of itself when it is sent again. So that is no
- * choice as long as nobody knows what a delta will be worth. */
+ * choice before it is known that a delta gains little with pages that are sent again. */
 static bool usable(const struct gw_pace *pace, unsigned rung, const struct gw_pace_inputs *in)
 {
-    return pace->rungs[rung].allowed &&
-           (ladder[rung].setting.delta || !pace->options.delta || !in->first_round);
+    return pace->rungs[rung].allowed && (ladder[rung].setting.delta || !pace->options.delta ||
+                                         (!in->first_round && pace->n_literal_share == MEMORY &&
+                                          pace->literal_share > NEARLY_ALL));
 }
 
 static bool legal(const struct gw_batch_setting *setting)
@@ -290,6 +293,10 @@ int gw_pace_review(struct gw_pace *pace, const struct gw_pace_inputs *in,
     struct verdict was, is;
 
     pace->last_round = in->last_round;
+    if (!in->first_round && !pace->again) {
+        pace->again = true;
+        pace->n_literal_share = 0;
+    }
     if (pace->options.fixed || in->lane_bytes_per_s == 0 || in->n_workers == 0 ||
         pace->all.n == 0 || (!in->last_round && pace->n_samples - pace->reviewed_at < REVIEW_AFTER))
         return 0;

@@ -17,8 +17,9 @@
  * One thread owns a pace; the workers' figures come to it as samples.
  *
  * Without delta a page is forgotten by the history and costs all of itself when it is sent again.
- * So this setting is only chosen after the first round, where delta has turned out to gain less
- * than it takes, and never tried out.
+ * So this setting is only chosen where delta has turned out to gain less than it takes with pages
+ * that were sent again, and never tried out. What the first round says is nothing: all is new in
+ * it.
  *
  * It does not know the destination's CPU: that of zstd's decoder is a fifth of the encoder's, and
  * where it holds up the lanes, the measured lane rate says so.
@@ -87,8 +88,9 @@ struct gw_pace_rung {
 struct gw_pace {
     struct gw_pace_options options;
     struct gw_pace_rung rungs[GW_PACE_RUNGS];
-    struct gw_pace_rung all;  /* of all rungs together */
-    double literal_share;     /* literal bytes in a byte of pages, with delta */
+    struct gw_pace_rung all; /* of all rungs together */
+    bool again;              /* the first round is over */
+    double literal_share;    /* literal bytes in a byte of pages, with delta, in rounds like this */
     unsigned n_literal_share; /* samples, counted up to MEMORY */
     struct gw_pace_plan plan;
     bool last_round;

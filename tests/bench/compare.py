@@ -13,8 +13,9 @@ Cases:
     plain     no limit on the link, nothing is written, codec none
     again     what a page costs that is sent again, offline: dumps of programs at work, see bench_pages
 
-Contenders: `carrier…` and `native` are `godwit migrate`; the others are a script that gives two
-QEMUs the same QMP commands, without pre-switchover, on ordinary memory (tests/lib/bare.py). The
+Contenders: `carrier…` and `native…` are `godwit migrate`; the others are a script that gives two
+QEMUs the same QMP commands, without pre-switchover, on ordinary memory; with `-shared` on a shared memfd,
+as Godwit's guests have it (tests/lib/bare.py). The
 guest is the self-checking one (tests/guest), under TCG where there is no KVM; after each contender
 its memory is scanned, and a bad page ends everything.
 
@@ -70,6 +71,7 @@ BARE = {
     f'multifd{name}-{n}': (('multifd',), {'multifd-channels': n, 'multifd-compression': codec})
     for name, codec in (('', 'none'), ('-zstd', 'zstd')) for n in (2, 4)
 }
+BARE['multifd-shared-2'] = BARE['multifd-2']
 BARE['xbzrle'] = (('xbzrle',), {'xbzrle-cache-size': 512 << 20})
 
 SHAPED = ('carrier', 'native', 'multifd-2', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')
@@ -77,7 +79,8 @@ CASES = {  # name: link, MB/s of pages, contenders
     'writing': ('1gbit', 250, SHAPED),
     'idle': ('1gbit', 0, SHAPED),
     'fastest': ('1gbit', None, ('carrier', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')),
-    'plain': (None, 0, ('carrier-none-plain', 'carrier-none', 'native-none', 'multifd-2', 'multifd-4')),
+    'plain': (None, 0, ('carrier-none-plain', 'carrier-none', 'native-none', 'multifd-2', 'multifd-4',
+                       'multifd-shared-2')),
     'again': None,
 }
 
@@ -190,16 +193,26 @@ class ByGodwit:
                 'carrier': record.get('carrier'), 'breakdown': record['breakdown']}
 
 
+class SharedQemu(bare.BareQemu):
+    """Its RAM is a shared memfd."""
+
+    def argv(self, name, memory_mib, incoming, guest):
+        words = super().argv(name, memory_mib, incoming, guest)
+        words[words.index('-machine') + 1] += ',memory-backend=ram0'
+        return [*words, '-object', f'memory-backend-memfd,id=ram0,size={memory_mib}M,share=on']
+
+
 class ByScript:
     """The guest moves on from QEMU to QEMU."""
 
-    def __init__(self, lab, setting):
-        self.lab, self.setting, self.qemu, self.guest = lab, setting, None, None
+    def __init__(self, lab, setting, qemu):
+        self.lab, self.setting, self.kind = lab, setting, qemu
+        self.qemu = self.guest = None
         self.n_started = 0
 
     def launch(self, node, incoming):
         self.n_started += 1
-        return bare.BareQemu(node, f'b{self.n_started}', MEMORY_MIB, incoming, **GUEST)
+        return self.kind(node, f'b{self.n_started}', MEMORY_MIB, incoming, **GUEST)
 
     def start(self):
         self.qemu = self.launch(self.lab.n1, False)
@@ -265,7 +278,9 @@ def ended_well(qmp, limit_s):
 
 
 def contender(lab, name):
-    return ByGodwit(lab, GODWIT[name]) if name in GODWIT else ByScript(lab, BARE[name])
+    if name in GODWIT:
+        return ByGodwit(lab, GODWIT[name])
+    return ByScript(lab, BARE[name], SharedQemu if 'shared' in name else bare.BareQemu)
 
 
 @contextlib.contextmanager
@@ -379,20 +394,26 @@ def print_search(found):
 
 # --- pages sent again, offline ---------------------------------------------------------------------
 
+def byte_table(*dumps):
+    """The first table of bench_pages: its two lines of head, and its rows."""
+    lines = subprocess.check_output([f'{godwit_lab.BUILD}/tests/bench/bench_pages', *dumps],
+                                    text=True).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith('bytes;'))
+    return lines[start:start + 2], lines[start + 2:lines.index('', start)]
+
+
 def run_again():
-    """{workload: line of bench_pages}: dumps of this machine's own programs, one second apart."""
-    found, heads = {}, []
-    bench = f'{godwit_lab.BUILD}/tests/bench/bench_pages'
+    """{workload: row of bench_pages}: dumps of this machine's own programs, one second apart."""
+    heads, made_up = byte_table()
+    found = {f'made up: {line[:18].strip()}': line for line in made_up}
     with tempfile.TemporaryDirectory(prefix='godwit-compare-') as place:
         for kind in ('cache', 'objects', 'database'):
             note(f'{kind}: two dumps')
-            subprocess.run([f'{HERE}/dump_pair.py', '--after', '1', f'{place}/old', f'{place}/new', '--',
+            dumps = (f'{place}/old', f'{place}/new')
+            subprocess.run([sys.executable, f'{HERE}/dump_pair.py', '--after', '1', *dumps, '--',
                             sys.executable, f'{HERE}/workloads.py', kind], check=True,
                            stdout=subprocess.DEVNULL)
-            lines = subprocess.check_output([bench, f'{place}/old', f'{place}/new'], text=True).splitlines()
-            heads, found[kind] = lines[:2], lines[2]
-    lines = subprocess.check_output([bench], text=True).splitlines()
-    found |= {f'made up: {line[:18].strip()}': line for line in lines[2:2 + 6]}
+            found[kind] = byte_table(*dumps)[1][0]
     return {'heads': heads, 'lines': found}
 
 

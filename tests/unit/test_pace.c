@@ -122,9 +122,12 @@ static struct run run_fixed(const struct world *world, const struct truth *truth
 
 static struct run best_fixed(const struct world *world, unsigned n)
 {
-    struct run best = run_fixed(world, usual, n), now;
+    struct run best = run_fixed(world, &usual[1], n), now;
 
-    for (size_t i = 1; i < GW_ARRAY_SIZE(usual); i++) {
+    for (size_t i = 0; i < GW_ARRAY_SIZE(usual); i++) {
+        /* That pages are forgotten costs later, which these worlds do not have. */
+        if (!usual[i].setting.delta && world->literal_share < 0.75)
+            continue;
         now = run_fixed(world, &usual[i], n);
         if (now.link < best.link)
             best = now;
@@ -330,28 +333,48 @@ static void test_it_keeps_within_its_options(void **state)
 }
 
 /* However fast the link: in the first round every page is remembered. */
-static void test_the_first_round_is_remembered(void **state)
+/* Sends batches, and thinks after each of them. */
+static void send_and_review(struct run *run, struct gw_pace *pace,
+                            const struct gw_pace_inputs *inputs, unsigned n,
+                            struct gw_pace_decision *decision)
 {
-    struct gw_pace_inputs inputs = {.lane_bytes_per_s = 125000000000,
-                                    .n_workers = 2,
-                                    .first_round = true};
-    struct run run = {.world = &worlds[7], .dice = 1};
-    struct gw_pace_decision decision = {0};
     struct gw_batch_setting setting;
     struct gw_pace_sample sample;
-    struct gw_pace pace = make(6);
+
+    for (unsigned i = 0; i < n; i++) {
+        gw_pace_next(pace, &setting);
+        assert_true(setting.delta);
+        send_batch(run, &setting, &sample);
+        gw_pace_sample(pace, &sample);
+        gw_pace_review(pace, inputs, decision);
+    }
+}
+
+/* On a fast link a delta is worth its CPU only where it finds something. */
+static void test_the_first_round_says_nothing_of_deltas(void **state)
+{
+    struct gw_pace_inputs inputs = {.lane_bytes_per_s = 2000000000,
+                                    .n_workers = 2,
+                                    .first_round = true};
+    struct world first = worlds[7], again = worlds[7];
+    struct gw_pace_decision decision = {0};
+    struct gw_pace pace = make(6), other;
+    struct run run = {.world = &first, .dice = 1};
 
     (void)state;
-    for (unsigned i = 0; i < 2000; i++) {
-        gw_pace_next(&pace, &setting);
-        assert_true(setting.delta);
-        send_batch(&run, &setting, &sample);
-        gw_pace_sample(&pace, &sample);
-        gw_pace_review(&pace, &inputs, &decision);
-    }
+    send_and_review(&run, &pace, &inputs, 2000, &decision);
     assert_string_equal(decision.chosen, "none, delta");
     inputs.first_round = false;
-    assert_int_equal(gw_pace_review(&pace, &inputs, &decision), 1);
+    other = pace;
+    again.literal_share = 0.06;
+    run.world = &again;
+    send_and_review(&run, &other, &inputs, 2000, &decision);
+    assert_string_equal(decision.chosen, "none, delta");
+    run.world = &first; /* all of them are new, again and again */
+    send_and_review(&run, &pace, &inputs, 31, &decision);
+    assert_int_equal(gw_pace_review(&pace, &inputs, &decision), 0);
+    for (unsigned i = 0; i < 100 && strcmp(decision.chosen, "none") != 0; i++)
+        send_and_review(&run, &pace, &inputs, 1, &decision);
     assert_string_equal(decision.chosen, "none");
 }
 
@@ -398,7 +421,7 @@ int main(void)
         cmocka_unit_test(test_noise_does_not_make_it_flutter),
         cmocka_unit_test(test_the_same_calls_give_the_same_answers),
         cmocka_unit_test(test_it_keeps_within_its_options),
-        cmocka_unit_test(test_the_first_round_is_remembered),
+        cmocka_unit_test(test_the_first_round_says_nothing_of_deltas),
         cmocka_unit_test(test_the_last_round),
     };
 
