@@ -84,6 +84,8 @@ struct gw_carrier {
     bool taken[GW_LANES_MAX];
     enum gw_lane_tls encryption;
     struct gw_pace pace;
+    unsigned n_working;                   /* source: lanes that are about a packet of pages */
+    uint64_t working_since_ns, worked_ns; /* … and how long there was one */
     uint64_t reviewed_ns, sent_then_bytes, busy_then_ns[GW_LANES_MAX];
     struct gw_pace_decision decision[GW_CARRIER_DECISIONS_MAX];
     unsigned n_decisions, n_decisions_taken;
