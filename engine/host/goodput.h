@@ -21,7 +21,7 @@
 /* A measurement needs so much work, and so many bytes or so much more work: bytes come by the
  * packet, half a MiB at once. */
 #define GW_GOODPUT_MIN_NS    UINT64_C(20000000)
-#define GW_GOODPUT_MIN_BYTES (UINT64_C(8) << 20)
+#define GW_GOODPUT_MIN_BYTES (UINT64_C(4) << 20)
 #define GW_GOODPUT_ENOUGH_NS UINT64_C(400000000)
 
 /* Embedded by the caller, zeroed to begin with; the fields are private. */

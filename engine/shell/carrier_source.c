@@ -220,15 +220,19 @@ static int carry_channel(struct gw_carrier_lane *l, struct gw_stream *stream,
                          struct gw_error *error)
 {
     enum gw_piece piece;
+    bool has_pages;
     int r;
 
     if (gw_carrier_send_frame(l, GW_FRAME_BYTES, stream->head, stream->n_head, error) < 0)
         return -1;
     while ((r = read_piece(l, stream, &piece, error)) == 0) {
-        begin_work(l->carrier);
+        has_pages = stream->packet.n_payload > 0; /* a SYNC alone says nothing of the rate */
+        if (has_pages)
+            begin_work(l->carrier);
         r = gw_sender_takes(&l->sender, &stream->packet) ? send_pages(l, stream, error)
                                                          : pass_packet(l, stream, error);
-        end_work(l->carrier);
+        if (has_pages)
+            end_work(l->carrier);
         if (r < 0 || (stream->packet.sync && meet(l, error) < 0))
             return -1;
     }

@@ -59,14 +59,14 @@ static void too_little_work_says_nothing(void **state)
     (void)state;
     assert_false(gw_goodput_take(&g, 9 * MB, 19 * MS, &told, &instead_of));
     assert_false(gw_goodput_take(&g, 0, 1000 * MS, &told, &instead_of));
-    assert_false(gw_goodput_take(&g, 8 * MB, 399 * MS, &told, &instead_of));
-    assert_true(gw_goodput_take(&g, 8 * MB, 400 * MS, &told, &instead_of)); /* all adds up */
-    assert_int_equal(told, 20 * MB);
+    assert_false(gw_goodput_take(&g, 4 * MB, 399 * MS, &told, &instead_of));
+    assert_true(gw_goodput_take(&g, 4 * MB, 400 * MS, &told, &instead_of)); /* all adds up */
+    assert_int_equal(told, 10 * MB);
     assert_int_equal(instead_of, 0);
-    assert_true(gw_goodput_take(&g, 18 * MB, 450 * MS, &told, &instead_of));
-    assert_int_equal(told, 110 * MB);
-    assert_int_equal(instead_of, 20 * MB);
-    assert_false(gw_goodput_take(&g, 18 * MB, 5000 * MS, &told, &instead_of));
+    assert_true(gw_goodput_take(&g, 14 * MB, 450 * MS, &told, &instead_of));
+    assert_int_equal(told, 105 * MB);
+    assert_int_equal(instead_of, 10 * MB);
+    assert_false(gw_goodput_take(&g, 14 * MB, 5000 * MS, &told, &instead_of));
 }
 
 int main(void)
