@@ -216,6 +216,19 @@ static int meet(struct gw_carrier_lane *l, struct gw_error *error)
     return 0;
 }
 
+/* The destination has taken all, and sends nothing of its own but this. */
+static int await_end(struct gw_carrier_lane *l, struct gw_error *error)
+{
+    struct gw_frame frame;
+
+    if (gw_carrier_next_frame(l, &frame, error) < 0)
+        return -1;
+    if (frame.kind == GW_FRAME_END)
+        return 0;
+    return gw_error_set(error, GW_E_PROTOCOL, "lane %u: a frame of kind %u from the destination",
+                        l->number, frame.kind);
+}
+
 static int carry_channel(struct gw_carrier_lane *l, struct gw_stream *stream,
                          struct gw_error *error)
 {
@@ -237,7 +250,8 @@ static int carry_channel(struct gw_carrier_lane *l, struct gw_stream *stream,
             return -1;
     }
     gw_barrier_abort(&l->carrier->barrier); /* this channel will not come again */
-    if (r < 0 || gw_carrier_send_frame(l, GW_FRAME_END, NULL, 0, error) < 0)
+    if (r < 0 || gw_carrier_send_frame(l, GW_FRAME_END, NULL, 0, error) < 0 ||
+        await_end(l, error) < 0)
         return -1;
     return gw_carrier_finish(l, error);
 }
