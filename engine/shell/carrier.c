@@ -40,7 +40,7 @@ static char *make_uri(const struct gw_carrier_options *o, uint16_t port, const u
 {
     size_t n_scheme = strcspn(o->transport, "?");
     const char *query = o->transport + n_scheme;
-    bool ipv6 = strchr(o->host, ':'), limit = rate && strncmp(o->transport, "rate+", 5) != 0;
+    bool ipv6 = strchr(o->host, ':'), limit = rate && !memmem(o->transport, n_scheme, "rate+", 5);
     char limited[40] = "";
     char *uri;
 
