@@ -20,6 +20,6 @@ bool gw_converge_round(struct gw_converge *c, uint32_t round, uint64_t remaining
     c->round = round;
     c->remaining_bytes = remaining_bytes;
     c->n_stalled = stalled ? c->n_stalled + 1 : 0;
-    c->settled = c->n_stalled >= STALLED_ROUNDS;
+    c->settled = c->n_stalled >= STALLED_ROUNDS || round >= GW_CONVERGE_ROUNDS;
     return c->settled;
 }

@@ -7,7 +7,8 @@
  * policy's limit at once, it leaves that much for the pause (measured: 20 MB and 60 ms of 200 ms),
  * although one or two more rounds would have carried it while the guest ran. So the limit begins
  * low. When two rounds in a row have not become smaller by a quarter, the guest dirties memory
- * about as fast as it goes over, more rounds are of no use, and the policy's limit takes effect.
+ * about as fast as it goes over, more rounds are of no use, and the policy's limit takes effect. So
+ * it does in round 20: short rounds go up and down by chance, and never stall twice in a row.
  */
 #ifndef GW_HOST_CONVERGE_H
 #define GW_HOST_CONVERGE_H
@@ -16,6 +17,7 @@
 #include <stdint.h>
 
 #define GW_CONVERGE_FIRST_MS 10u
+#define GW_CONVERGE_ROUNDS   20u
 
 /* Embedded by the caller; the fields are private. */
 struct gw_converge {

@@ -700,6 +700,38 @@ static void migrations_log(struct gw_http_api *api, struct gw_http_request *requ
                &error);
 }
 
+static void migrations_set(struct gw_http_api *api, struct gw_http_request *request)
+{
+    static const char *const known[] = {"bandwidth", NULL};
+    struct gw_daemon *d = daemon_of(api);
+    const char *id = gw_http_param(request, "id");
+    const json_t *body = gw_http_body(request);
+    struct gw_migration *m = gw_migration_find(d, id);
+    struct gw_policy policy;
+    struct gw_error error;
+    struct collect c;
+
+    if (!only_known(request, known))
+        return;
+    c = collect_for(d);
+    gw_policy_default(&policy);
+    if (!m && gw_journal_migration_get(d->journal, id, &c.on_migration, &error) < 0) {
+        no_migration(request, &error);
+    } else if (!m) {
+        refuse(request, GW_E_STATE, "this migration has ended already", "`godwit log` tells how");
+    } else if (!json_object_get(body, "bandwidth") ||
+               json_is_null(json_object_get(body, "bandwidth"))) {
+        refuse(request, GW_E_USAGE, "nothing to set is named",
+               "such as {\"bandwidth\": \"1gbit\"}");
+    } else if (gw_policy_override(&policy, body, &error) < 0 ||
+               gw_outgoing_set_bandwidth(m, policy.bandwidth_bytes_per_s, &error) < 0) {
+        gw_http_fail(request, &error);
+    } else {
+        gw_http_reply(request, 202, json_pack("{s:s}", "id", m->id));
+    }
+    json_decref(c.list);
+}
+
 static void migrations_cancel(struct gw_http_api *api, struct gw_http_request *request)
 {
     struct gw_daemon *d = daemon_of(api);
@@ -770,6 +802,7 @@ static const struct gw_http_route routes[] = {
     {"GET", "/v1/migrations", migrations_list},
     {"POST", "/v1/migrations", migrations_start},
     {"GET", "/v1/migrations/{id}", migrations_show},
+    {"POST", "/v1/migrations/{id}", migrations_set},
     {"DELETE", "/v1/migrations/{id}", migrations_cancel},
     {"GET", "/v1/migrations/{id}/log", migrations_log},
 };

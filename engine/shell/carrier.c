@@ -15,6 +15,7 @@
 #include "host/negotiate.h"
 #include "shell/carrier_private.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 /* --- the transport's URI --------------------------------------------------------------------- */
 
@@ -33,17 +34,18 @@ int gw_carrier_check_transport(const char *transport, struct gw_error *error)
     return gw_error_hint(error, "such as tcp, or tcp?plain=yes on a network that is trusted");
 }
 
-/* The caller frees it. NULL: no memory. */
-static char *make_uri(const struct gw_carrier_options *o, uint16_t port, uint64_t rate)
+/* rate: of the source, whose limit may change at any time; NULL: the destination's. The caller
+ * frees it. NULL: no memory. */
+static char *make_uri(const struct gw_carrier_options *o, uint16_t port, const uint64_t *rate)
 {
     size_t n_scheme = strcspn(o->transport, "?");
     const char *query = o->transport + n_scheme;
-    bool ipv6 = strchr(o->host, ':'), limit = rate && strncmp(o->transport, "rate+", 5) != 0;
+    bool ipv6 = strchr(o->host, ':'), limit = rate && !memmem(o->transport, n_scheme, "rate+", 5);
     char limited[40] = "";
     char *uri;
 
     if (limit)
-        snprintf(limited, sizeof limited, "%crate=%" PRIu64, *query ? '&' : '?', rate);
+        snprintf(limited, sizeof limited, "%crate=%" PRIu64, *query ? '&' : '?', *rate);
     if (asprintf(&uri, "%s%.*s://%s%s%s:%u%s%s", limit ? "rate+" : "", (int)n_scheme, o->transport,
                  ipv6 ? "[" : "", o->host, ipv6 ? "]" : "", port, query, limited) < 0)
         return NULL;
@@ -51,7 +53,7 @@ static char *make_uri(const struct gw_carrier_options *o, uint16_t port, uint64_
 }
 
 static int open_transport(struct gw_carrier *c, const struct gw_carrier_options *o, uint16_t port,
-                          uint64_t rate, struct gw_error *error)
+                          const uint64_t *rate, struct gw_error *error)
 {
     struct gw_transport_env env = {.tls = o->tls};
     gw_autofree char *uri = make_uri(o, port, rate);
@@ -204,7 +206,7 @@ static int listen_on(struct gw_carrier *c, const struct gw_carrier_options *o, u
     memcpy(expected.peer, c->peer, sizeof expected.peer);
     for (unsigned port = port_min; r < 0 && port <= port_max; port++) {
         gw_transport_free(gw_steal_ptr(&c->transport));
-        if (open_transport(c, o, (uint16_t)port, 0, error) < 0)
+        if (open_transport(c, o, (uint16_t)port, NULL, error) < 0)
             return -1;
         r = c->transport->ops->listen(c->transport, &c->listener, error);
     }
@@ -299,7 +301,7 @@ int gw_carrier_new_source(const struct gw_carrier_options *options,
     c->sender_ram = *source->ram;
     source->ram->n_blocks = 0;
     if (open_mailbox(c, options, error) < 0 ||
-        open_transport(c, options, source->port, source->bandwidth_bytes_per_s, error) < 0 ||
+        open_transport(c, options, source->port, &source->bandwidth_bytes_per_s, error) < 0 ||
         begin_pace(c, source, error) < 0 || listen_unix(c, error) < 0 ||
         start_lanes(c, error) < 0) {
         gw_carrier_free(c);
@@ -355,6 +357,14 @@ uint16_t gw_carrier_port(const struct gw_carrier *carrier)
     return carrier->port;
 }
 
+int gw_carrier_set_bandwidth(struct gw_carrier *carrier, uint64_t bytes_per_s,
+                             struct gw_error *error)
+{
+    int r = carrier->transport->ops->set_rate(carrier->transport, bytes_per_s);
+
+    return r < 0 ? gw_error_set_sys(error, -r, "limit what the lanes send") : 0;
+}
+
 void gw_carrier_last_round(struct gw_carrier *carrier)
 {
     atomic_store(&carrier->last_round, true);
@@ -387,6 +397,19 @@ uint64_t gw_carrier_wire_bytes(struct gw_carrier *carrier)
     sum_counts(carrier, &sum);
     pthread_mutex_unlock(&carrier->lock);
     return sum.wire_bytes;
+}
+
+void gw_carrier_work(struct gw_carrier *carrier, uint64_t *bytesp, uint64_t *worked_nsp)
+{
+    struct gw_carrier_counts sum;
+
+    pthread_mutex_lock(&carrier->lock);
+    sum_counts(carrier, &sum);
+    *bytesp = sum.raw_bytes;
+    *worked_nsp = carrier->worked_ns;
+    if (carrier->n_working)
+        *worked_nsp += gw_clock_ns() - carrier->working_since_ns;
+    pthread_mutex_unlock(&carrier->lock);
 }
 
 json_t *gw_carrier_to_json(struct gw_carrier *carrier)

@@ -87,6 +87,11 @@ int gw_carrier_new_source(const struct gw_carrier_options *options,
 
 uint16_t gw_carrier_port(const struct gw_carrier *carrier);
 
+/* Source: what the lanes may send together from now on (they take notice within 10 ms); 0: no
+ * limit. 0; -1 with *error. */
+int gw_carrier_set_bandwidth(struct gw_carrier *carrier, uint64_t bytes_per_s,
+                             struct gw_error *error);
+
 /* The guest is paused: from now on only time counts. */
 void gw_carrier_last_round(struct gw_carrier *carrier);
 
@@ -94,6 +99,10 @@ void gw_carrier_last_round(struct gw_carrier *carrier);
  * wire bytes by themselves. raw_bytes: of the pages that QEMU sent, zero pages excepted. */
 json_t *gw_carrier_to_json(struct gw_carrier *carrier);
 uint64_t gw_carrier_wire_bytes(struct gw_carrier *carrier);
+
+/* Totals for host/goodput.h: bytes of pages that are not zero, and how long any channel has worked
+ * on pages, which is without waiting for QEMU. */
+void gw_carrier_work(struct gw_carrier *carrier, uint64_t *bytesp, uint64_t *worked_nsp);
 
 /* Decisions since the last call, for gw_record_decisions(). A new reference. At most a fixed number
  * in a carrier's life; later ones are only counted. */

@@ -89,6 +89,8 @@ struct gw_carrier {
     struct gw_pace pace;
     struct gw_rate rate;
     uint64_t reviewed_ns;
+    unsigned n_working;                   /* source: lanes that are about a packet of pages */
+    uint64_t working_since_ns, worked_ns; /* … and how long there was one */
     struct gw_pace_decision decision[GW_CARRIER_DECISIONS_MAX];
     unsigned n_decisions, n_decisions_taken;
     uint64_t n_decisions_lost;

@@ -133,6 +133,22 @@ static uint64_t working_ns(const struct gw_carrier_lane *l)
     return gw_clock_ns() - l->blocked_ns - l->starved_ns;
 }
 
+static void begin_work(struct gw_carrier *c)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->n_working++ == 0)
+        c->working_since_ns = gw_clock_ns();
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void end_work(struct gw_carrier *c)
+{
+    pthread_mutex_lock(&c->lock);
+    if (--c->n_working == 0)
+        c->worked_ns += gw_clock_ns() - c->working_since_ns;
+    pthread_mutex_unlock(&c->lock);
+}
+
 static int send_pages(struct gw_carrier_lane *l, struct gw_stream *stream, struct gw_error *error)
 {
     const struct gw_packet *packet = &stream->packet;
@@ -213,13 +229,19 @@ static int carry_channel(struct gw_carrier_lane *l, struct gw_stream *stream,
                          struct gw_error *error)
 {
     enum gw_piece piece;
+    bool has_pages;
     int r;
 
     if (gw_carrier_send_frame(l, GW_FRAME_BYTES, stream->head, stream->n_head, error) < 0)
         return -1;
     while ((r = read_piece(l, stream, &piece, error)) == 0) {
+        has_pages = stream->packet.n_payload > 0; /* a SYNC alone says nothing of the rate */
+        if (has_pages)
+            begin_work(l->carrier);
         r = gw_sender_takes(&l->sender, &stream->packet) ? send_pages(l, stream, error)
                                                          : pass_packet(l, stream, error);
+        if (has_pages)
+            end_work(l->carrier);
         if (r < 0 || (stream->packet.sync && meet(l, error) < 0))
             return -1;
     }

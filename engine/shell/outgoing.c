@@ -5,6 +5,7 @@
  * QEMU's own migration is followed by its MIGRATION events. Figures are asked for when a round
  * begins and every half second while memory is copied: QEMU has no event for them.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "host/converge.h"
 #include "host/facts.h"
 #include "host/findings.h"
+#include "host/goodput.h"
 #include "shell/carrier_offer.h"
 #include "shell/daemon.h"
 #include "shell/guestaddr.h"
@@ -25,7 +27,8 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-#define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
+#define COMMAND_TIMEOUT_NS    UINT64_C(10000000000)
+#define GOODPUT_DECISIONS_MAX 20 /* in the record; QEMU is told all the same */
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
 static const struct timeval listen_limit = {.tv_usec = 150000};
@@ -43,7 +46,9 @@ struct outgoing {
     struct gw_qmp_batch batch;  /* ARM, DISARM */
     struct gw_qmp_call op_call; /* START, SWITCH, RESUME */
     enum gw_op op;              /* what op_call is for */
-    struct gw_qmp_call progress_call, yank_call, limit_call;
+    struct gw_qmp_call progress_call, yank_call, limit_call, goodput_call, bandwidth_call;
+    struct gw_goodput goodput; /* of the carrier */
+    unsigned n_goodput_decisions;
     struct gw_converge converge; /* how long QEMU may pause the guest */
     struct event *progress_timer;
     struct gw_stop_copy stop_copy;
@@ -63,6 +68,7 @@ struct outgoing {
     char carrier_path[108]; /* where QEMU connects to */
     bool peer_verifies;     /* it has said that it can hash its memory */
     bool verifying;         /* VERIFY is under way */
+    bool knows_goodput;     /* QEMU has avail-switchover-bandwidth */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -270,6 +276,7 @@ static void arm(struct outgoing *o)
     begin_low(o, terms.parameters);
     m->record.codec = terms.zstd || (m->wishes.carrier && m->wishes.zstd) ? "zstd" : "none";
     o->zero_pages = terms.zero_pages;
+    o->knows_goodput = json_object_get(mine.parameters, "avail-switchover-bandwidth");
     set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));
     gw_native_terms_fini(&terms);
 }
@@ -295,9 +302,13 @@ static void op_arm(struct outgoing *o)
 /* The guest stays: its QEMU gets back the settings that it had. */
 static void op_disarm(struct outgoing *o)
 {
-    static const char *const ours[] = {"max-bandwidth",      "downtime-limit",
-                                       "multifd-channels",   "multifd-compression",
-                                       "multifd-zstd-level", "zero-page-detection"};
+    static const char *const ours[] = {"max-bandwidth",
+                                       "downtime-limit",
+                                       "multifd-channels",
+                                       "multifd-compression",
+                                       "multifd-zstd-level",
+                                       "zero-page-detection",
+                                       "avail-switchover-bandwidth"};
     const json_t *offer = json_object_get(o->facts, "offer");
     const json_t *had = json_object_get(offer, "parameters");
     json_t *back = json_object();
@@ -537,6 +548,53 @@ static void note_carrier(struct outgoing *o)
     json_decref(decisions);
 }
 
+static void goodput_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, goodput_call);
+
+    (void)reply;
+    if (error)
+        gw_migration_log(&o->base, GW_LOG_WARNING, "QEMU does not take the carrier's rate: %s",
+                         error->msg);
+}
+
+static void decide_goodput(struct outgoing *o, uint64_t bytes_per_s, uint64_t instead_of)
+{
+    char chosen[32], instead[32];
+    json_t *decisions;
+
+    if (o->n_goodput_decisions++ >= GOODPUT_DECISIONS_MAX)
+        return;
+    snprintf(chosen, sizeof chosen, "%" PRIu64 " bytes/s", bytes_per_s);
+    snprintf(instead, sizeof instead, "%" PRIu64 " bytes/s", instead_of);
+    decisions = json_pack(
+        "[o]",
+        gw_decision_new("switchover-bandwidth",
+                        json_pack("{s:I}", "round", (json_int_t)o->base.machine.progress.round),
+                        chosen, instead_of ? instead : "QEMU's own measurement",
+                        "so fast the carrier takes pages over while it has some; QEMU plans "
+                        "the pause with it"));
+    gw_record_decisions(&o->base.record, decisions, o->base.machine.phase, gw_clock_ns());
+    json_decref(decisions);
+}
+
+static void tell_goodput(struct outgoing *o)
+{
+    uint64_t bytes, worked_ns, bytes_per_s, instead_of;
+
+    if (!o->base.carrier || !o->base.vm || o->base.machine.phase != GW_PRECOPY ||
+        !o->knows_goodput || gw_qmp_call_is_pending(&o->goodput_call))
+        return;
+    gw_carrier_work(o->base.carrier, &bytes, &worked_ns);
+    if (!gw_goodput_take(&o->goodput, bytes, worked_ns, &bytes_per_s, &instead_of))
+        return;
+    decide_goodput(o, bytes_per_s, instead_of);
+    o->goodput_call.done = goodput_answered;
+    gw_qmp_link_execute(o->base.vm->qmp, &o->goodput_call, "migrate-set-parameters",
+                        json_pack("{s:I}", "avail-switchover-bandwidth", (json_int_t)bytes_per_s),
+                        COMMAND_TIMEOUT_NS);
+}
+
 static void take_figures(struct outgoing *o, const json_t *reply)
 {
     const json_t *ram = json_object_get(reply, "ram");
@@ -551,6 +609,7 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     p->wire_bytes =
         o->base.carrier ? gw_carrier_wire_bytes(o->base.carrier) : json_u64(ram, "transferred");
     note_carrier(o);
+    tell_goodput(o);
     p->rate_bytes_per_s =
         (uint64_t)(json_number_value(json_object_get(ram, "mbps")) * 1000000.0 / 8.0);
     p->dirty_bytes_per_s = json_u64(ram, "dirty-pages-rate") * page_bytes;
@@ -850,6 +909,8 @@ static void fini(struct gw_migration *m)
     gw_qmp_session_cancel_call(&o->progress_call);
     gw_stop_copy_fini(&o->stop_copy);
     gw_qmp_session_cancel_call(&o->limit_call);
+    gw_qmp_session_cancel_call(&o->goodput_call);
+    gw_qmp_session_cancel_call(&o->bandwidth_call);
     gw_peer_free(o->connecting);
     if (o->progress_timer)
         event_free(o->progress_timer);
@@ -991,6 +1052,69 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
         return -1;
     }
     *mp = &o->base;
+    return 0;
+}
+
+static void decide_bandwidth(struct outgoing *o, uint64_t bytes_per_s)
+{
+    const uint64_t rates[] = {bytes_per_s, o->base.wishes.bandwidth_bytes_per_s};
+    char texts[2][32] = {"unlimited", "unlimited"};
+    json_t *decisions;
+
+    for (unsigned i = 0; i < 2; i++)
+        if (rates[i])
+            snprintf(texts[i], sizeof texts[i], "%" PRIu64 " bytes/s", rates[i]);
+    decisions = json_pack("[o]", gw_decision_new("bandwidth",
+                                                 json_pack("{s:s}", "route", o->base.record.route),
+                                                 texts[0], texts[1], "asked for on the way"));
+    gw_record_decisions(&o->base.record, decisions, o->base.machine.phase, gw_clock_ns());
+    json_decref(decisions);
+    gw_migration_log(&o->base, GW_LOG_INFO, "bandwidth is %s from now on", texts[0]);
+}
+
+static void bandwidth_answered(struct gw_qmp_call *call, json_t *reply,
+                               const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(call, struct outgoing, bandwidth_call);
+
+    (void)reply;
+    if (error)
+        gw_migration_log(&o->base, GW_LOG_WARNING, "QEMU does not take the new bandwidth: %s",
+                         error->msg);
+}
+
+/* Before ARM nothing is to be told: it takes the wishes as they are then. */
+static int apply_bandwidth(struct outgoing *o, uint64_t bytes_per_s, struct gw_error *error)
+{
+    struct gw_migration *m = &o->base;
+
+    if (m->carrier)
+        return gw_carrier_set_bandwidth(m->carrier, bytes_per_s, error);
+    if (m->wishes.carrier || !m->machine.armed || !m->vm)
+        return 0;
+    if (gw_qmp_call_is_pending(&o->bandwidth_call))
+        return gw_error_set(error, GW_E_BUSY, "QEMU has not answered the last change yet");
+    o->bandwidth_call.done = bandwidth_answered;
+    gw_qmp_link_execute(m->vm->qmp, &o->bandwidth_call, "migrate-set-parameters",
+                        json_pack("{s:I}", "max-bandwidth",
+                                  bytes_per_s ? (json_int_t)bytes_per_s : (json_int_t)INT64_MAX),
+                        COMMAND_TIMEOUT_NS);
+    return 0;
+}
+
+int gw_outgoing_set_bandwidth(struct gw_migration *m, uint64_t bytes_per_s, struct gw_error *error)
+{
+    if (m->machine.role != GW_SOURCE) {
+        gw_error_set(error, GW_E_STATE, "%s comes to this node: its source limits it", m->vm_name);
+        return gw_error_hint(error, "ask godwitd on %s", m->record.from);
+    }
+    if (m->machine.phase != GW_PREPARING && m->machine.phase != GW_PRECOPY)
+        return gw_error_set(error, GW_E_STATE, "it is too late: the migration is %s",
+                            gw_phase_name(m->machine.phase));
+    if (apply_bandwidth(outgoing_of(m), bytes_per_s, error) < 0)
+        return -1;
+    decide_bandwidth(outgoing_of(m), bytes_per_s);
+    m->wishes.bandwidth_bytes_per_s = bytes_per_s;
     return 0;
 }
 

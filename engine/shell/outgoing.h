@@ -23,6 +23,14 @@ struct gw_outgoing_request {
 int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request *request,
                       struct gw_migration **mp, struct gw_error *error);
 
+/*
+ * What the migration may send from now on, in bytes a second; 0: no limit. While it prepares or
+ * copies; a decision in its record. On the native route it is QEMU that is told, whose refusal is
+ * logged. 0; -1 with *error and nothing changed: GW_E_STATE (this node is not its source, or it is
+ * too late), GW_E_BUSY (QEMU has not answered the last change yet).
+ */
+int gw_outgoing_set_bandwidth(struct gw_migration *m, uint64_t bytes_per_s, struct gw_error *error);
+
 /* Takes up a migration that the daemon before this one did not end; entry is its journal row. vm is
  * NULL if the guest's QEMU has ended meanwhile. */
 int gw_outgoing_recover(struct gw_daemon *daemon, const json_t *entry, struct gw_vm *vm,

@@ -289,8 +289,8 @@ def table():
     return [line.split("\t") for line in lines]
 
 
-COMMANDS = ["vm start", "vm stop", "vm resume", "vm list", "vm show", "vm adopt", "check", "migrate", "status",
-            "watch", "cancel", "log", "explain", "node init", "node invite", "node join",
+COMMANDS = ["vm start", "vm stop", "vm resume", "vm list", "vm show", "vm adopt", "check", "migrate", "migration set",
+            "status", "watch", "cancel", "log", "explain", "node init", "node invite", "node join",
             "node list", "resolve", "version"]
 
 
@@ -298,7 +298,7 @@ def test_the_table_is_the_contract():
     assert sorted(row[0] for row in table() if row[0]) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["", "vm", "node", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "vm", "node", "migration", *COMMANDS])
 def test_help_everywhere(command):
     for words in ([*command.split(), "--help"], ["help", *command.split()], ["-h", *command.split()]):
         r = godwit(*words)
@@ -314,6 +314,8 @@ def test_help_everywhere(command):
     (["drain", "n1"], ["unknown command 'drain'"]),
     (["migrate", "web1"], ["--to NODE is missing", "usage: godwit migrate VM"]),
     (["migrate", "--to", "n2"], ["VM is missing"]),
+    (["migration", "set", "m-00000001"], ["--bandwidth RATE is missing"]),
+    (["migration", "set", "m-00000001", "--bandwidth=100"], ["--bandwidth: '100'", "1gbit"]),
     (["migrate", "web1", "--to"], ["--to needs a value: NODE"]),
     (["migrate", "web1", "--to="], ["--to needs a value"]),
     (["migrate", "web1", "--bandwith=1gbit"], ["'--bandwith'", "did you mean '--bandwidth'?"]),
@@ -360,6 +362,7 @@ def test_two_dashes_end_the_options(daemon):
 
 NEEDS = [["vm", "list"], ["vm", "show", "x"], ["vm", "stop", "x"], ["check", "x", "--to", "n2"],
          ["migrate", "x", "--to", "n2"], ["status"], ["watch"], ["cancel", "m"], ["log", "m"],
+         ["migration", "set", "m", "--bandwidth", "1gbit"],
          ["explain", "m"], ["node", "init"], ["node", "invite"], ["node", "join", "t"],
          ["node", "list"]]
 
@@ -596,6 +599,17 @@ def test_migrate_sends_numbers_in_their_units(daemon, migration):
     godwit("migrate", "web1", "--to", "n2", "--bandwidth=unlimited", daemon=daemon)
     posts = [r for r in daemon.requests if r.method == "POST"]
     assert posts[-1].body == {"vm": "web1", "to": "n2", "bandwidth": 0}
+    godwit("migrate", "web1", "--to", "n2", "--verify", daemon=daemon)
+    posts = [r for r in daemon.requests if r.method == "POST"]
+    assert posts[-1].body == {"vm": "web1", "to": "n2", "verify": True}
+
+
+@pytest.mark.parametrize("rate, bytes_per_s", [("500mbit", 62500000), ("unlimited", 0)])
+def test_migration_set(daemon, rate, bytes_per_s):
+    daemon.routes["POST", f"/v1/migrations/{ID}"] = (202, {"id": ID})
+    r = godwit("migration", "set", ID, "--bandwidth", rate, daemon=daemon)
+    assert r.returncode == 0 and ID in r.stdout
+    assert daemon.requests[-1].body == {"bandwidth": bytes_per_s}
 
 
 # --- migrate ----------------------------------------------------------------------------------
@@ -949,8 +963,8 @@ def complete(line, daemon):
 def test_completion_knows_every_command_and_option(daemon):
     rows = [row for row in table() if row[0]]
     assert complete("godwit ", daemon) == {row[0].split()[0] for row in rows}
-    assert complete("godwit m", daemon) == {"migrate"}
-    for group in ("vm", "node"):
+    assert complete("godwit m", daemon) == {"migrate", "migration"}
+    for group in ("vm", "node", "migration"):
         assert complete(f"godwit {group} ", daemon) == {
             row[0].split()[1] for row in rows if row[0].startswith(group + " ")}
     for command, _operand, options in rows:

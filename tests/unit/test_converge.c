@@ -51,6 +51,19 @@ static void two_in_a_row_that_do_not_end_it(void **state)
     assert_int_equal(run(10, rounds, GW_ARRAY_SIZE(rounds)), 0); /* nothing to be raised */
 }
 
+/* Remaining goes up and down and is never small enough: seen with rounds of 2 ms. */
+static void rounds_that_never_end_are_ended(void **state)
+{
+    uint64_t rounds[30][2];
+
+    (void)state;
+    for (unsigned i = 0; i < 30; i++) {
+        rounds[i][0] = i + 1;
+        rounds[i][1] = i % 2 ? 1000 : 200000;
+    }
+    assert_int_equal(run(200, (const uint64_t(*)[2])rounds, 30), GW_CONVERGE_ROUNDS);
+}
+
 static void one_round_counts_once(void **state)
 {
     static const uint64_t rounds[][2] = {{0, 0}, {1, 1000}, {1, 999}, {1, 998}, {2, 500}, {2, 499}};
@@ -65,6 +78,7 @@ int main(void)
         cmocka_unit_test(begins_low_within_the_policy),
         cmocka_unit_test(rounds_that_shrink_go_on),
         cmocka_unit_test(two_in_a_row_that_do_not_end_it),
+        cmocka_unit_test(rounds_that_never_end_are_ended),
         cmocka_unit_test(one_round_counts_once),
     };
 

@@ -70,6 +70,7 @@ int gw_cmd_check(struct gw_cli *cli, const struct gw_args *args);
 int gw_cmd_migrate(struct gw_cli *cli, const struct gw_args *args);
 int gw_cmd_status(struct gw_cli *cli, const struct gw_args *args);
 int gw_cmd_watch(struct gw_cli *cli, const struct gw_args *args);
+int gw_cmd_migration_set(struct gw_cli *cli, const struct gw_args *args);
 int gw_cmd_cancel(struct gw_cli *cli, const struct gw_args *args);
 int gw_cmd_log(struct gw_cli *cli, const struct gw_args *args);
 int gw_cmd_resolve(struct gw_cli *cli, const struct gw_args *args);

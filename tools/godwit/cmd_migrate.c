@@ -190,6 +190,23 @@ int gw_cmd_check(struct gw_cli *cli, const struct gw_args *args)
     return ok ? GW_EXIT_OK : GW_EXIT_FAILED;
 }
 
+int gw_cmd_migration_set(struct gw_cli *cli, const struct gw_args *args)
+{
+    gw_autofree char *path = gw_client_path("/v1/migrations/", args->operand, "");
+    json_t *body = gw_text_no_memory(json_object());
+    GW_REPLY_AUTO struct gw_reply reply = {0};
+    int status = GW_EXIT_FAILED;
+
+    put_number(body, args, "bandwidth", "bandwidth", 1);
+    if (gw_cli_send(cli, "POST", path, body, &reply, &status) < 0)
+        return status;
+    if (cli->json)
+        gw_text_json(stdout, reply.json ?: json_null(), true);
+    else
+        gw_cli_print("%s has a new limit; 'godwit status' shows its rate", args->operand);
+    return GW_EXIT_OK;
+}
+
 int gw_cmd_cancel(struct gw_cli *cli, const struct gw_args *args)
 {
     gw_autofree char *path = gw_client_path("/v1/migrations/", args->operand, "");

@@ -39,6 +39,12 @@ static const struct gw_option migrate_options[] = {
     {0},
 };
 
+static const struct gw_option migration_set_options[] = {
+    {"bandwidth", "RATE", "at most so much from now on: 1gbit, 100MiB/s, unlimited", GW_OPTION_RATE,
+     .required = true},
+    {0},
+};
+
 static const struct gw_option resolve_options[] = {
     {"resume", NULL, "let the copy that is paused here run", GW_OPTION_FLAG},
     {"discard", NULL, "end the copy that is paused here", GW_OPTION_FLAG},
@@ -88,6 +94,10 @@ const struct gw_command gw_commands[] = {
      "to look, and is told where.",
      "godwit migrate web1 --to n2 --bandwidth 1gbit --blackout 200", migrate_options,
      gw_cmd_migrate},
+    {"migration", "set", "ID", "Change what a migration may send while it is on its way",
+     "Possible until the switchover, on the node that the guest comes from.",
+     "godwit migration set m-1a2b3c4d --bandwidth 500mbit", migration_set_options,
+     gw_cmd_migration_set},
     {NULL, "status", NULL, "Show this node and its migrations", NULL, "godwit status", NULL,
      gw_cmd_status},
     {NULL, "watch", NULL, "Follow what happens until interrupted",
