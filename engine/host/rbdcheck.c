@@ -52,7 +52,7 @@ static bool check_reach(const struct comparison *c, const json_t *disk, const ch
                 text_of(disk, "error"));
         gw_finding_hint(f, "compare `rbd info %s` on both nodes", c->path);
     } else {
-        f = ADD(c, ERROR, "rbd-unreachable", "%s cannot ask the Ceph cluster about %s: %s", node,
+        f = ADD(c, ERROR, "rbd-unreachable", "%s cannot tell what RBD image %s is: %s", node,
                 c->path, text_of(disk, "error"));
         gw_finding_hint(f, "try `ceph -s` on %s; see ceph_conf and ceph_user in its godwitd.yaml",
                         node);

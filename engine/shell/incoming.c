@@ -41,6 +41,8 @@ struct incoming {
     struct gw_vm_call launch_call, end_call;
     struct gw_inspect inspect;
     bool inspecting;
+    json_t *early; /* of this node before it has a QEMU; its disks are the later ones', too */
+    struct gw_ceph_ask ask; /* about them */
     struct gw_qmp_batch batch;
     struct gw_qmp_call op_call;
     char host[256], port[8]; /* where QEMU listens */
@@ -154,19 +156,30 @@ static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_
     gw_guestnet_hold(vm->net);
     in->listens = in->guest_runs && gw_guestnet_listen(vm->net, &in->listener);
     in->inspecting = true;
+    in->inspect.disks = json_object_get(in->early, "disks");
     gw_inspect_start(&in->inspect, vm, inspected);
 }
 
-static void launch(struct incoming *in)
+static void launch_if_it_fits(struct incoming *in)
 {
-    json_t *mine = gw_inspect_early(in->base.daemon, in->spec, in->peer_facts);
-    int refused = compare(in, mine);
-
-    json_decref(mine);
-    if (refused)
+    if (compare(in, in->early) < 0)
         return;
     in->launch_call.done = launched;
     gw_vm_launch(in->base.daemon, gw_steal_ptr(&in->spec), true, &in->launch_call);
+}
+
+static void ceph_answered(struct gw_ceph_ask *ask)
+{
+    launch_if_it_fits(gw_container_of(ask, struct incoming, ask));
+}
+
+/* A QEMU waits without a limit for a cluster that does not answer: ask before there is one. */
+static void launch(struct incoming *in)
+{
+    in->early = gw_inspect_early(in->base.daemon, in->spec, in->peer_facts);
+    if (!gw_ceph_ask(in->base.daemon->ceph, &in->ask, json_object_get(in->early, "disks"),
+                     ceph_answered))
+        launch_if_it_fits(in);
 }
 
 /* Both nodes must see the same record, or their swaps would not meet. */
@@ -186,10 +199,13 @@ static void record_read(struct gw_owner_call *call, int result, const struct gw_
                  "the owner record of %s, %s's with epoch %" PRIu64 ", is not seen from %s: %s",
                  in->base.vm_name, in->from.node, in->from.epoch, in->base.record.to,
                  result == 0 ? "there it is another one" : error->msg);
-    gw_error_hint(&why,
-                  "see whether owner_store (with disks on RBD: ceph_conf) names the same on %s and "
-                  "%s; if so, start the migration again",
-                  in->base.record.to, in->from.node);
+    if (result < 0 && error->hint[0])
+        gw_error_hint(&why, "%s", error->hint);
+    else
+        gw_error_hint(&why,
+                      "see whether owner_store (with disks on RBD: ceph_conf) names the same on %s "
+                      "and %s; if so, start the migration again",
+                      in->base.record.to, in->from.node);
     done(in, GW_OP_LAUNCH, &why);
 }
 
@@ -603,6 +619,7 @@ static void fini(struct gw_migration *m)
     struct incoming *in = incoming_of(m);
 
     gw_inspect_fini(&in->inspect);
+    gw_ceph_ask_cancel(&in->ask);
     gw_qmp_batch_fini(&in->batch);
     gw_qmp_session_cancel_call(&in->op_call);
     gw_owner_call_cancel(&in->owner_call);
@@ -613,6 +630,7 @@ static void fini(struct gw_migration *m)
     gw_findings_fini(&in->findings);
     gw_vm_spec_free(in->spec);
     json_decref(in->facts);
+    json_decref(in->early);
     json_decref(in->peer_facts);
     json_decref(in->carrier_offer);
 }

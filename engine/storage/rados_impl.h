@@ -84,6 +84,7 @@ struct gw_rados_job {
     struct gw_rados_task task;
     struct gw_rados_call *call;
     int (*work)(struct gw_rados_job *job); /* on the worker, connected; fills error or facts */
+    char what[480];                        /* for messages: "look at RBD image rbd/web1" */
     struct gw_error error;
     json_t *facts;
     struct gw_rbd_spec spec;

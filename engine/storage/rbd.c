@@ -413,9 +413,7 @@ static int work_facts(struct gw_rados_job *job)
         job->facts = q.facts;
     else
         json_decref(q.facts);
-    return r < 0 ? gw_rados_failed(rados, &job->error, r, "look at RBD image %s/%s%s%s", spec->pool,
-                                   spec->ns, spec->ns[0] ? "/" : "", spec->image)
-                 : 0;
+    return r < 0 ? gw_rados_failed(rados, &job->error, r, "%s", job->what) : 0;
 }
 
 int gw_rados_image_facts(struct gw_rados *rados, struct gw_rados_call *call,
@@ -426,6 +424,8 @@ int gw_rados_image_facts(struct gw_rados *rados, struct gw_rados_call *call,
     if (!job)
         return -ENOMEM;
     job->spec = *spec;
+    snprintf(job->what, sizeof job->what, "look at RBD image %s/%s%s%s", spec->pool, spec->ns,
+             spec->ns[0] ? "/" : "", spec->image);
     gw_rados_job_start(job);
     return 0;
 }

@@ -179,7 +179,7 @@ static void who_did_not_ask(void **state)
     compare(here, there, "warning disk-unchecked", "n1 did not ask", 1);
     gw_error_set(&e, GW_E_TIMEOUT, "connect: timed out");
     gw_facts_rbd_answer(here, NULL, &e);
-    compare(here, there, "error rbd-unreachable", "n1 cannot ask the Ceph cluster", 2);
+    compare(here, there, "error rbd-unreachable", "n1 cannot tell what RBD image", 2);
     gw_facts_rbd_answer(here, there, NULL);
     assert_true(json_is_true(json_object_get(here, "exists")));
     json_decref(here);
