@@ -311,3 +311,66 @@ void gw_rbd_check(const struct gw_rbd_check *check, struct gw_findings *findings
     check_lock(&c);
     check_full(&c);
 }
+
+/* ---- after the move ---- */
+
+/* How many of the list ("watchers", "lock_owners") are at the source; each is named. */
+static unsigned warn_of_those_left(const struct comparison *c, const char *key, const char *code,
+                                   const char *what)
+{
+    const char *source = text_of(c->in->here, "client_address");
+    const json_t *list = json_object_get(c->in->here, key);
+    unsigned n = 0;
+
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *address = text_of(json_array_get(list, i), "address");
+        struct gw_finding *f;
+
+        if (!is_at(address, source))
+            continue;
+        n++;
+        f = ADD(c, WARNING, code, "%s has moved, and client %s on %s still %s RBD image %s",
+                c->in->vm, address, c->in->source, what, c->path);
+        gw_finding_hint(f,
+                        "look what it is (rbd status %s); fence it if it is nobody's: ceph osd "
+                        "blocklist add %s",
+                        c->path, address);
+    }
+    return n;
+}
+
+static void tell_owner(const struct comparison *c)
+{
+    const json_t *owners = json_object_get(c->in->here, "lock_owners");
+    const json_t *owner = json_array_get(owners, 0);
+
+    if (owner)
+        ADD(c, INFO, "rbd-handed-over", "the lock of RBD image %s is held by %s at %s", c->path,
+            text_of(owner, "client"), text_of(owner, "address"));
+    else
+        ADD(c, INFO, "rbd-handed-over",
+            "nobody holds the lock of RBD image %s: %s has not written to it yet", c->path,
+            c->in->vm);
+}
+
+void gw_rbd_check_handed_over(const struct gw_rbd_check *check, struct gw_findings *findings)
+{
+    struct comparison c = {check, findings, text_of(check->here, "path")};
+    const char *source = text_of(check->here, "client_address");
+    struct gw_finding *f;
+
+    if (json_is_true(json_object_get(check->here, "read_only")) ||
+        strcmp(source, text_of(check->there, "client_address")) == 0)
+        return; /* one address for both (containers of a machine) tells nothing */
+    if (!json_is_true(json_object_get(check->here, "exists"))) {
+        f = ADD(&c, WARNING, "disk-unchecked",
+                "%s could not see who has RBD image %s after the move: %s", check->source, c.path,
+                text_of(check->here, "error"));
+        gw_finding_hint(f, "rbd status %s; rbd lock ls %s", c.path, c.path);
+        return;
+    }
+    if (warn_of_those_left(&c, "watchers", "rbd-watcher", "has open") +
+            warn_of_those_left(&c, "lock_owners", "rbd-lock", "holds the lock of") ==
+        0)
+        tell_owner(&c);
+}

@@ -30,4 +30,12 @@ struct gw_rbd_check {
  */
 void gw_rbd_check(const struct gw_rbd_check *check, struct gw_findings *findings);
 
+/*
+ * After a move, with `here` asked about when the source's QEMU had ended, and `there` as it was at
+ * the beginning: who has it now. Warnings: rbd-watcher, rbd-lock (the source still has it open, or
+ * holds its lock), disk-unchecked (the cluster did not say). Info: rbd-handed-over, with the lock's
+ * owner, if nobody but the destination has it open. Nothing for a disk that only is read.
+ */
+void gw_rbd_check_handed_over(const struct gw_rbd_check *check, struct gw_findings *findings);
+
 #endif

@@ -31,6 +31,7 @@
 
 /* How long the source is kept waiting for a guest that may have nothing to say. */
 static const struct timeval listen_limit = {.tv_usec = 200000};
+static const struct timeval locks_limit = {.tv_usec = 700000}; /* more than gw_ceph_await_locks() */
 
 struct incoming {
     struct gw_migration base;
@@ -54,7 +55,8 @@ struct incoming {
     struct gw_nethook_call hook_call;
     struct gw_guestnet_listener listener;
     bool listens;           /* for the guest's first frame */
-    struct event *patience; /* FINISHED waits for that frame, so that the source hears of it */
+    bool awaits_locks;      /* of its disks on RBD, since RESUME: `ask` is about them */
+    struct event *patience; /* FINISHED waits for both, so that the source hears of them */
     json_t *carrier_offer;  /* what PREPARED says of the carrier; NULL on another route */
     char carrier_path[108]; /* where QEMU listens for the carrier */
 };
@@ -441,7 +443,8 @@ static void op_claim(struct incoming *in)
 
 static void stop_waiting(struct incoming *in)
 {
-    in->listens = false;
+    if (in->listens || in->awaits_locks)
+        return;
     if (event_pending(in->patience, EV_TIMEOUT, NULL))
         gw_migration_post(&in->base,
                           &(struct gw_event){.type = GW_EV_MESSAGE, .message = GW_MSG_FINISHED});
@@ -457,6 +460,22 @@ static void heard(struct gw_guestnet_listener *listener, uint64_t at_ns)
     if (in->base.conn)
         gw_peer_send(in->base.conn, GW_WIRE_HEARD, body, NULL);
     json_decref(body);
+    in->listens = false;
+    stop_waiting(in);
+}
+
+/* librbd takes the locks with the guest's first writes: maybe not yet. */
+static void locked(struct gw_ceph_ask *ask)
+{
+    struct incoming *in = gw_container_of(ask, struct incoming, ask);
+    json_t *body =
+        json_pack("{s:s, s:I}", "id", in->base.id, "locked_ns", (json_int_t)ask->held_ns);
+
+    in->base.record.blackout.locked_ns = ask->held_ns;
+    if (in->base.conn)
+        gw_peer_send(in->base.conn, GW_WIRE_LOCKED, body, NULL);
+    json_decref(body);
+    in->awaits_locks = false;
     stop_waiting(in);
 }
 
@@ -466,19 +485,20 @@ static void patience_ended(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    in->listens = false;
+    in->listens = in->awaits_locks = false;
+    gw_ceph_ask_cancel(&in->ask);
     gw_migration_post(&in->base,
                       &(struct gw_event){.type = GW_EV_MESSAGE, .message = GW_MSG_FINISHED});
 }
 
-/* FINISHED ends the connection: the source is to hear of the first frame before. */
+/* FINISHED ends the connection: the source is to hear of first frame and locks before. */
 static bool hold(struct gw_migration *m, enum gw_message message)
 {
     struct incoming *in = incoming_of(m);
 
-    if (message != GW_MSG_FINISHED || !in->listens)
+    if (message != GW_MSG_FINISHED || (!in->listens && !in->awaits_locks))
         return false;
-    event_add(in->patience, &listen_limit);
+    event_add(in->patience, in->awaits_locks ? &locks_limit : &listen_limit);
     return true;
 }
 
@@ -521,6 +541,8 @@ static void op_resume(struct incoming *in)
         has_arrived(in, NULL);
         return;
     }
+    in->awaits_locks = gw_ceph_await_locks(in->base.daemon->ceph, &in->ask,
+                                           json_object_get(in->early, "disks"), locked);
     in->op_call.done = resumed;
     gw_qmp_link_execute(in->base.vm->qmp, &in->op_call, "cont", NULL, COMMAND_TIMEOUT_NS);
 }
@@ -587,6 +609,7 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         json_object_set_new(body, "runs_ns", json_integer((json_int_t)b->runs_ns));
         json_object_set_new(body, "swap_ns", json_integer((json_int_t)b->swap_ns));
         json_object_set_new(body, "listens", json_boolean(in->listens));
+        json_object_set_new(body, "awaits_locks", json_boolean(in->awaits_locks));
     }
     return body;
 }

@@ -45,6 +45,7 @@ enum gw_wire_type {
     GW_WIRE_NODES = 20,
     GW_WIRE_FRAMES = 21, /* what waited for the guest in the source's taps */
     GW_WIRE_HEARD = 22,  /* when the guest's first frame came out of its tap */
+    GW_WIRE_LOCKED = 23, /* when its disks on RBD were locked by the destination */
     GW_WIRE_TYPE_MAX
 };
 

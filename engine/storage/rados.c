@@ -310,6 +310,7 @@ static void release_job(struct gw_rados_ticket *ticket)
     struct gw_rados_job *job = job_of(ticket);
 
     json_decref(job->facts);
+    free(job->locks);
     free(job);
 }
 
@@ -501,4 +502,5 @@ __attribute__((visibility("default"))) const struct gw_rados_module gw_rados_mod
     .store_open = gw_rados_store_open,
     .fence = fence,
     .facts = gw_rados_image_facts,
+    .await_locks = gw_rados_await_locks,
 };

@@ -98,9 +98,11 @@ def lock_taken_ms(path):
 
 def test_the_lock_follows_the_guest(one, guest_on, librbd_log):
     guest = guest_on(one)
-    taken_ms = []
+    taken_ms, lock_ms = [], []
     for _ in range(10):
-        guest.move()
+        migration = guest.move()
+        lock_ms.append(migration['breakdown']['lock_ms'])
+        assert [w['code'] for w in migration['warnings']] == ['rbd-handed-over'], migration
         guest.wait_writes()
         here = guest.lab.nodes[guest.node()]
         held = lockers(one, guest.image)
@@ -109,10 +111,12 @@ def test_the_lock_follows_the_guest(one, guest_on, librbd_log):
         assert [host_of(watch) for watch in watchers(one, guest.image)] == [here.address]
         taken_ms.append(lock_taken_ms(f'{librbd_log}/{here.qemu_pids()[0]}.log'))
     guest.assert_unharmed()
-    assert None not in taken_ms, taken_ms
+    assert None not in taken_ms and None not in lock_ms, (taken_ms, lock_ms)
+    assert all(seen > taken for seen, taken in zip(lock_ms, taken_ms)), (lock_ms, taken_ms)
     figures.append(f'hand-over of the image lock, by the librbd of the destination: median '
                    f'{statistics.median(taken_ms):.1f} ms, largest {max(taken_ms):.1f} ms of '
-                   f'{len(taken_ms)} moves')
+                   f'{len(taken_ms)} moves; lock_ms, from resume: median '
+                   f'{statistics.median(lock_ms):.1f} ms, largest {max(lock_ms):.1f} ms')
 
 
 def test_an_image_in_a_namespace(one, guest_on):

@@ -48,7 +48,8 @@ static void report_breakdown(const json_t *record)
                  {"confirm_ms", "confirm"},
                  {"commit_ms", "commit"},
                  {"resume_ms", "resume"},
-                 {"first_packet_ms", "then to the first packet"}};
+                 {"first_packet_ms", "then to the first packet"},
+                 {"lock_ms", "to the lock of the disks"}};
     const json_t *breakdown = gw_field_object(record, "breakdown");
     const char *before = "  blackout  ";
 
