@@ -54,6 +54,7 @@ struct outgoing {
     struct gw_vm_call end_call;
     struct gw_hold hold;             /* INSPECT */
     struct gw_owner_call owner_call; /* RECLAIM */
+    bool silent;                     /* QEMU did not say how far it is: told once */
     bool final_figures;              /* the figures being asked for are the last ones */
     bool listens;             /* the destination will say when the guest has sent its first frame */
     bool awaits_locks;        /* … and when it held the locks of its disks */
@@ -514,12 +515,39 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     gw_migration_post(&o->base, &ev);
 }
 
+/* The copy stands, and nothing else says why. */
+static void warn_of_silence(struct outgoing *o)
+{
+    struct gw_findings findings = {0};
+    struct gw_finding *f;
+    json_t *found;
+
+    if (o->silent)
+        return;
+    o->silent = true;
+    f = gw_findings_add(&findings, GW_FINDING_WARNING, "qemu-silent", "",
+                        "QEMU of %s has not answered for %u s: before it can pause the guest it "
+                        "waits for writes under way, so the storage of a disk may not answer",
+                        o->base.vm_name, (unsigned)(COMMAND_TIMEOUT_NS / GW_NS_PER_S));
+    gw_finding_hint(f,
+                    "see whether the disks' storage is well (RBD: `ceph -s`); the move goes on "
+                    "when it is, and `godwit cancel %s` ends it",
+                    o->base.id);
+    gw_migration_log(&o->base, GW_LOG_WARNING, "%s", f ? f->message : "QEMU does not answer");
+    found = gw_findings_to_json(&findings);
+    json_array_extend(o->base.record.warnings, found);
+    json_decref(found);
+    gw_findings_fini(&findings);
+}
+
 static void progress_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(call, struct outgoing, progress_call);
 
     if (!error)
         take_figures(o, reply);
+    else if (error->code == GW_E_TIMEOUT && o->base.machine.phase == GW_PRECOPY)
+        warn_of_silence(o);
     if (o->final_figures) {
         if (o->base.vm)
             gw_vm_end(o->base.vm, &o->end_call);
