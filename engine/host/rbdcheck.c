@@ -140,7 +140,7 @@ static void check_features(const struct comparison *c)
 /* ---- who has it ---- */
 
 /* Whether "10.0.0.1:0/123" (or "v2:[::1]:0/123") is at this host. */
-static bool is_at(const char *address, const char *host)
+bool gw_rbd_is_at(const char *address, const char *host)
 {
     size_t len = strlen(host);
     const char *at = address;
@@ -158,16 +158,16 @@ static int opened_at(const struct comparison *c, const char *address)
     int n = 0;
 
     for (size_t i = 0; i < GW_ARRAY_SIZE(disks); i++)
-        if (is_at(address, text_of(disks[i], "client_address")))
+        if (gw_rbd_is_at(address, text_of(disks[i], "client_address")))
             n += (int)json_integer_value(json_object_get(disks[i], "opened")) > 0;
     return n;
 }
 
 static const char *node_at(const struct comparison *c, const char *address)
 {
-    if (is_at(address, text_of(c->in->here, "client_address")))
+    if (gw_rbd_is_at(address, text_of(c->in->here, "client_address")))
         return c->in->source;
-    if (is_at(address, text_of(c->in->there, "client_address")))
+    if (gw_rbd_is_at(address, text_of(c->in->there, "client_address")))
         return c->in->destination;
     return NULL;
 }
@@ -326,7 +326,7 @@ static unsigned warn_of_those_left(const struct comparison *c, const char *key, 
         const char *address = text_of(json_array_get(list, i), "address");
         struct gw_finding *f;
 
-        if (!is_at(address, source))
+        if (!gw_rbd_is_at(address, source))
             continue;
         n++;
         f = ADD(c, WARNING, code, "%s has moved, and client %s on %s still %s RBD image %s",
@@ -373,4 +373,30 @@ void gw_rbd_check_handed_over(const struct gw_rbd_check *check, struct gw_findin
             warn_of_those_left(&c, "lock_owners", "rbd-lock", "holds the lock of") ==
         0)
         tell_owner(&c);
+}
+
+/* ---- whom to fence ---- */
+
+static void add_clients(const json_t *list, const char *host, const char *self, json_t *clients,
+                        const char **strangerp)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *address = text_of(json_array_get(list, i), "address");
+
+        if (gw_rbd_is_at(address, self) || has(clients, address))
+            continue;
+        if (gw_rbd_is_at(address, host))
+            json_array_append_new(clients, json_string(address));
+        else
+            *strangerp = address;
+    }
+}
+
+void gw_rbd_clients_at(const json_t *disk, const char *host, json_t *clients,
+                       const char **strangerp)
+{
+    const char *self = text_of(disk, "client_address");
+
+    add_clients(json_object_get(disk, "watchers"), host, self, clients, strangerp);
+    add_clients(json_object_get(disk, "lock_owners"), host, self, clients, strangerp);
 }

@@ -20,7 +20,8 @@ struct question {
     STAILQ_ENTRY(question) link;
     struct gw_ceph *ceph;
     struct gw_ceph_round *round;
-    json_t *disk; /* NULL: it is about locks */
+    enum { DISK, LOCKS, FENCE } about;
+    json_t *disk; /* NULL: it is about something else */
     int result;
 };
 
@@ -85,9 +86,11 @@ static struct gw_ceph_round *take_answer(struct question *question)
     struct gw_ceph_round *round = question->round;
     bool last = --round->n_open == 0;
 
-    if (!question->disk && round->ask)
+    if (question->about == LOCKS && round->ask)
         round->ask->held_ns = question->result == 0 ? last_moment(question->call.facts) : 0;
-    else if (question->disk)
+    else if (question->about == FENCE && round->ask && question->result < 0)
+        round->ask->error = question->call.error;
+    else if (question->about == DISK)
         gw_facts_rbd_answer(question->disk, question->result == 0 ? question->call.facts : NULL,
                             &question->call.error);
     if (question->result == 0)
@@ -143,7 +146,7 @@ struct gw_rados *gw_ceph_rados(struct gw_ceph *ceph, struct gw_error *error)
     return ceph->rados;
 }
 
-static struct question *question_new(struct gw_ceph *ceph, struct gw_ceph_round *round)
+static struct question *question_new(struct gw_ceph *ceph, struct gw_ceph_round *round, int about)
 {
     struct question *question = calloc(1, sizeof *question);
 
@@ -152,6 +155,7 @@ static struct question *question_new(struct gw_ceph *ceph, struct gw_ceph_round 
     question->ceph = ceph;
     question->round = round;
     question->call.done = on_done;
+    question->about = about;
     round->n_open++;
     pthread_mutex_lock(&ceph->lock);
     ceph->n_asked++;
@@ -161,7 +165,7 @@ static struct question *question_new(struct gw_ceph *ceph, struct gw_ceph_round 
 
 static void put_question(struct gw_ceph *ceph, struct gw_ceph_round *round, json_t *disk)
 {
-    struct question *question = question_new(ceph, round);
+    struct question *question = question_new(ceph, round, DISK);
     const char *path = json_string_value(json_object_get(disk, "path"));
     struct gw_rados *rados;
     int r = -EIO;
@@ -230,12 +234,38 @@ bool gw_ceph_await_locks(struct gw_ceph *ceph, struct gw_ceph_ask *ask, const js
     round->ask = ask;
     ask->round = round;
     ask->done = done;
-    question = question_new(ceph, round);
+    question = question_new(ceph, round, LOCKS);
     rados = gw_ceph_rados(ceph, &question->call.error);
     if (rados)
         r = gw_rbd_await_locks(rados, &question->call, locks, n, LOCKS_LIMIT_MS);
     if (r < 0)
         post(question, r);
+    return true;
+}
+
+bool gw_ceph_fence(struct gw_ceph *ceph, struct gw_ceph_ask *ask, const json_t *addresses,
+                   unsigned seconds, void (*done)(struct gw_ceph_ask *ask))
+{
+    struct gw_ceph_round *round = json_array_size(addresses) ? calloc(1, sizeof *round) : NULL;
+
+    if (!round)
+        return false;
+    round->ask = ask;
+    ask->round = round;
+    ask->done = done;
+    ask->error.code = GW_OK;
+    for (size_t i = 0; i < json_array_size(addresses); i++) {
+        struct question *question = question_new(ceph, round, FENCE);
+        const char *address = json_string_value(json_array_get(addresses, i));
+        struct gw_rados *rados = gw_ceph_rados(ceph, &question->call.error);
+        int r = rados ? gw_rados_fence(rados, &question->call, address, seconds) : -EIO;
+
+        if (r == -EINVAL)
+            gw_error_set(&question->call.error, GW_E_STATE,
+                         "'%s' is not the address of one client of Ceph", address);
+        if (r < 0)
+            post(question, r);
+    }
     return true;
 }
 

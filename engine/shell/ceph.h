@@ -20,6 +20,7 @@ struct gw_ceph_round;
 struct gw_ceph_ask {
     void (*done)(struct gw_ceph_ask *ask); /* from the loop: the facts have their answers */
     uint64_t held_ns;                      /* the answer of gw_ceph_await_locks() */
+    struct gw_error error;                 /* of gw_ceph_fence(): GW_OK, or the last failure */
     struct gw_ceph_round *round;           /* NULL: nothing is under way. Ours */
 };
 
@@ -50,6 +51,11 @@ bool gw_ceph_ask(struct gw_ceph *ceph, struct gw_ceph_ask *ask, json_t *disks,
  */
 bool gw_ceph_await_locks(struct gw_ceph *ceph, struct gw_ceph_ask *ask, const json_t *disks,
                          void (*done)(struct gw_ceph_ask *ask));
+
+/* Fences each client of this array of addresses (gw_rados_fence()) for so many seconds. Returns as
+ * gw_ceph_ask(); false if there are none. */
+bool gw_ceph_fence(struct gw_ceph *ceph, struct gw_ceph_ask *ask, const json_t *addresses,
+                   unsigned seconds, void (*done)(struct gw_ceph_ask *ask));
 
 /* Whether these facts are of a disk that a cluster is asked about. */
 bool gw_ceph_has(const json_t *disk);
