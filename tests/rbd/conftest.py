@@ -65,7 +65,7 @@ def ceph_lab(*options):
 @pytest.fixture(scope='module')
 def one(needs):
     """A lab whose Ceph is a machine of its own."""
-    with ceph_lab('--ceph') as lab:
+    with ceph_lab('--ceph', '--set', 'breakpoints=true') as lab:
         yield lab
 
 
@@ -103,9 +103,9 @@ class DiskGuest(godwit_lab.Guest):
         image = lab.ceph.create_image(f'guest{cls.n_made}', DISK_BYTES)
         append = godwit_lab.guest_append(**{'fill': '32MiB', 'wss': '8MiB', 'rate': 5, 'scan': 8,
                                             'disk': DISK_BYTES, 'disk_rate': 200, **settings})
-        guest = cls.start(lab.nodes[node], VM, memory='128MiB', append=append,
-                          disks=[{'rbd': image}])
-        guest.image = image
+        options = {'memory': '128MiB', 'append': append, 'disks': [{'rbd': image}]}
+        guest = cls.start(lab.nodes[node], VM, **options)
+        guest.image, guest.options = image, options
         return guest
 
     def place(self):
