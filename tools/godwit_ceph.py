@@ -89,7 +89,14 @@ osd class default list = *
 # An OSD that answers no more is down after this, instead of 20 s.
 osd heartbeat interval = 1
 osd heartbeat grace = 5
+{lease}
 '''
+
+
+# Of an OSD that stood for longer than its read lease (0.8 of the heartbeat grace) placement groups
+# of one copy can stay "waiting for readable" for ever (seen with 16.2.15): only the answer of another
+# copy wakes them. Where there is one OSD nobody else can serve the data, so the lease may be long.
+LONG_LEASE = 'osd pool default read lease ratio = 1000'
 
 
 class Host:
@@ -178,7 +185,8 @@ class Cluster:
             out.write(CONF.format(
                 fsid=fsid, base=self.dir, names=','.join(host.name for host in self.hosts),
                 mon_host=','.join(host.mon_address for host in self.hosts),
-                size=size, min_size=min_size, n_pgs=8 if len(self.hosts) == 1 else 32))
+                size=size, min_size=min_size, n_pgs=8 if len(self.hosts) == 1 else 32,
+                lease=LONG_LEASE if len(self.hosts) == 1 else ''))
         self.make_keys()
         run(['monmaptool', '--create', '--clobber', '--fsid', fsid, '--enable-all-features',
              *(word for host in self.hosts

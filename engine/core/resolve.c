@@ -8,6 +8,7 @@ static const char *const action_names[GW_RESOLVE_ACTION_MAX] = {
     [GW_RESOLVE_RESUME] = "resume",
     [GW_RESOLVE_DISCARD] = "discard",
     [GW_RESOLVE_RELEASE] = "release",
+    [GW_RESOLVE_FENCE] = "fence",
 };
 
 static const char *const qemu_names[] = {
@@ -101,12 +102,30 @@ static const char *refuse_release(const struct gw_resolve_facts *f)
                                          : "the other node has a QEMU of the guest";
 }
 
+/* A copy that is fenced loses what it had not written. So only one that nobody can reach is, and
+ * only where the record tells that this node knows whose guest it is. */
+static const char *refuse_fence(const struct gw_resolve_facts *f)
+{
+    switch (f->record) {
+    case GW_RESOLVE_OURS:
+    case GW_RESOLVE_OTHERS: break;
+    case GW_RESOLVE_UNREADABLE: return "the owner record cannot be read";
+    default: return "there is no owner record, so nobody says whose the disks are";
+    }
+    if (f->there != GW_RESOLVE_SILENT)
+        return "the other node answers: end the guest's QEMU there instead";
+    return f->dead ? NULL
+                   : "make sure that the QEMU on the other node may write no more, then name that "
+                     "node with --dead";
+}
+
 const char *gw_resolve_refusal(const struct gw_resolve_facts *f, enum gw_resolve_action action)
 {
     switch (action) {
     case GW_RESOLVE_RESUME: return refuse_resume(f);
     case GW_RESOLVE_DISCARD: return refuse_discard(f);
     case GW_RESOLVE_RELEASE: return refuse_release(f);
+    case GW_RESOLVE_FENCE: return refuse_fence(f);
     default: return "there is no such action";
     }
 }

@@ -33,6 +33,7 @@ enum gw_resolve_action {
     GW_RESOLVE_RESUME,  /* let the copy that is paused here run */
     GW_RESOLVE_DISCARD, /* end the copy that is paused here */
     GW_RESOLVE_RELEASE, /* delete the record, so that the guest can be started anywhere */
+    GW_RESOLVE_FENCE,   /* keep the other node's QEMU from the guest's disks, for good */
     GW_RESOLVE_ACTION_MAX
 };
 
@@ -42,7 +43,7 @@ struct gw_resolve_facts {
     bool dead; /* a person says: the other node's QEMU is certainly gone */
 };
 
-/* "resume", "discard", "release". */
+/* "resume", "discard", "release", "fence". */
 const char *gw_resolve_action_name(enum gw_resolve_action action);
 
 /* The action of that name, or GW_RESOLVE_ACTION_MAX. */

@@ -52,7 +52,7 @@ static bool check_reach(const struct comparison *c, const json_t *disk, const ch
                 text_of(disk, "error"));
         gw_finding_hint(f, "compare `rbd info %s` on both nodes", c->path);
     } else {
-        f = ADD(c, ERROR, "rbd-unreachable", "%s cannot ask the Ceph cluster about %s: %s", node,
+        f = ADD(c, ERROR, "rbd-unreachable", "%s cannot tell what RBD image %s is: %s", node,
                 c->path, text_of(disk, "error"));
         gw_finding_hint(f, "try `ceph -s` on %s; see ceph_conf and ceph_user in its godwitd.yaml",
                         node);
@@ -140,7 +140,7 @@ static void check_features(const struct comparison *c)
 /* ---- who has it ---- */
 
 /* Whether "10.0.0.1:0/123" (or "v2:[::1]:0/123") is at this host. */
-static bool is_at(const char *address, const char *host)
+bool gw_rbd_is_at(const char *address, const char *host)
 {
     size_t len = strlen(host);
     const char *at = address;
@@ -158,16 +158,16 @@ static int opened_at(const struct comparison *c, const char *address)
     int n = 0;
 
     for (size_t i = 0; i < GW_ARRAY_SIZE(disks); i++)
-        if (is_at(address, text_of(disks[i], "client_address")))
+        if (gw_rbd_is_at(address, text_of(disks[i], "client_address")))
             n += (int)json_integer_value(json_object_get(disks[i], "opened")) > 0;
     return n;
 }
 
 static const char *node_at(const struct comparison *c, const char *address)
 {
-    if (is_at(address, text_of(c->in->here, "client_address")))
+    if (gw_rbd_is_at(address, text_of(c->in->here, "client_address")))
         return c->in->source;
-    if (is_at(address, text_of(c->in->there, "client_address")))
+    if (gw_rbd_is_at(address, text_of(c->in->there, "client_address")))
         return c->in->destination;
     return NULL;
 }
@@ -310,4 +310,93 @@ void gw_rbd_check(const struct gw_rbd_check *check, struct gw_findings *findings
     check_watchers(&c);
     check_lock(&c);
     check_full(&c);
+}
+
+/* ---- after the move ---- */
+
+/* How many of the list ("watchers", "lock_owners") are at the source; each is named. */
+static unsigned warn_of_those_left(const struct comparison *c, const char *key, const char *code,
+                                   const char *what)
+{
+    const char *source = text_of(c->in->here, "client_address");
+    const json_t *list = json_object_get(c->in->here, key);
+    unsigned n = 0;
+
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *address = text_of(json_array_get(list, i), "address");
+        struct gw_finding *f;
+
+        if (!gw_rbd_is_at(address, source))
+            continue;
+        n++;
+        f = ADD(c, WARNING, code, "%s has moved, and client %s on %s still %s RBD image %s",
+                c->in->vm, address, c->in->source, what, c->path);
+        gw_finding_hint(f,
+                        "look what it is (rbd status %s); fence it if it is nobody's: ceph osd "
+                        "blocklist add %s",
+                        c->path, address);
+    }
+    return n;
+}
+
+static void tell_owner(const struct comparison *c)
+{
+    const json_t *owners = json_object_get(c->in->here, "lock_owners");
+    const json_t *owner = json_array_get(owners, 0);
+
+    if (owner)
+        ADD(c, INFO, "rbd-handed-over", "the lock of RBD image %s is held by %s at %s", c->path,
+            text_of(owner, "client"), text_of(owner, "address"));
+    else
+        ADD(c, INFO, "rbd-handed-over",
+            "nobody holds the lock of RBD image %s: %s has not written to it yet", c->path,
+            c->in->vm);
+}
+
+void gw_rbd_check_handed_over(const struct gw_rbd_check *check, struct gw_findings *findings)
+{
+    struct comparison c = {check, findings, text_of(check->here, "path")};
+    const char *source = text_of(check->here, "client_address");
+    struct gw_finding *f;
+
+    if (json_is_true(json_object_get(check->here, "read_only")) ||
+        strcmp(source, text_of(check->there, "client_address")) == 0)
+        return; /* one address for both (containers of a machine) tells nothing */
+    if (!json_is_true(json_object_get(check->here, "exists"))) {
+        f = ADD(&c, WARNING, "disk-unchecked",
+                "%s could not see who has RBD image %s after the move: %s", check->source, c.path,
+                text_of(check->here, "error"));
+        gw_finding_hint(f, "rbd status %s; rbd lock ls %s", c.path, c.path);
+        return;
+    }
+    if (warn_of_those_left(&c, "watchers", "rbd-watcher", "has open") +
+            warn_of_those_left(&c, "lock_owners", "rbd-lock", "holds the lock of") ==
+        0)
+        tell_owner(&c);
+}
+
+/* ---- whom to fence ---- */
+
+static void add_clients(const json_t *list, const char *host, const char *self, json_t *clients,
+                        const char **strangerp)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *address = text_of(json_array_get(list, i), "address");
+
+        if (gw_rbd_is_at(address, self) || has(clients, address))
+            continue;
+        if (gw_rbd_is_at(address, host))
+            json_array_append_new(clients, json_string(address));
+        else
+            *strangerp = address;
+    }
+}
+
+void gw_rbd_clients_at(const json_t *disk, const char *host, json_t *clients,
+                       const char **strangerp)
+{
+    const char *self = text_of(disk, "client_address");
+
+    add_clients(json_object_get(disk, "watchers"), host, self, clients, strangerp);
+    add_clients(json_object_get(disk, "lock_owners"), host, self, clients, strangerp);
 }

@@ -12,6 +12,7 @@
 #ifndef GW_HOST_RBDCHECK_H
 #define GW_HOST_RBDCHECK_H
 
+#include <stdbool.h>
 #include <jansson.h>
 
 #include "host/findings.h"
@@ -29,5 +30,24 @@ struct gw_rbd_check {
  * (opened): more watchers at a node than that, or one at neither node, are named and refused.
  */
 void gw_rbd_check(const struct gw_rbd_check *check, struct gw_findings *findings);
+
+/*
+ * After a move, with `here` asked about when the source's QEMU had ended, and `there` as it was at
+ * the beginning: who has it now. Warnings: rbd-watcher, rbd-lock (the source still has it open, or
+ * holds its lock), disk-unchecked (the cluster did not say). Info: rbd-handed-over, with the lock's
+ * owner, if nobody but the destination has it open. Nothing for a disk that only is read.
+ */
+void gw_rbd_check_handed_over(const struct gw_rbd_check *check, struct gw_findings *findings);
+
+/* Whether a client's address ("10.0.0.1:0/123", "v2:[::1]:0/123") is at this numeric host. */
+bool gw_rbd_is_at(const char *address, const char *host);
+
+/*
+ * Who has this disk, by its facts: addresses of watchers and lock owners at host are appended to
+ * clients, each once. One that is neither there nor at the node that asked goes to *strangerp
+ * (points into disk), which is left alone without any.
+ */
+void gw_rbd_clients_at(const json_t *disk, const char *host, json_t *clients,
+                       const char **strangerp);
 
 #endif

@@ -273,7 +273,8 @@ static void resolve(struct gw_http_api *api, struct gw_http_request *request,
     struct gw_resolve_request wanted = {.vm = gw_http_param(request, "vm"),
                                         .action = action,
                                         .dead = optional(request, "dead"),
-                                        .pool = gw_http_query(request, "pool")};
+                                        .pool = gw_http_query(request, "pool"),
+                                        .image = gw_http_query(request, "image")};
     struct resolve_request *r = calloc(1, sizeof *r);
 
     if (!r)
@@ -297,7 +298,7 @@ static void resolve_act(struct gw_http_api *api, struct gw_http_request *request
         return;
     if (gw_resolve_action_from_name(action) == GW_RESOLVE_ACTION_MAX)
         refuse(request, GW_E_USAGE, "there is no such action",
-               "the actions are: resume, discard, release");
+               "the actions are: resume, discard, release, fence");
     else
         resolve(api, request, gw_resolve_action_from_name(action));
 }

@@ -13,12 +13,15 @@
 #include "storage/rbd.h"
 #include "util/cleanup.h"
 
+enum { LOCKS_LIMIT_MS = 500 };
+
 struct question {
     struct gw_rados_call call;
     STAILQ_ENTRY(question) link;
     struct gw_ceph *ceph;
     struct gw_ceph_round *round;
-    json_t *disk;
+    enum { DISK, LOCKS, FENCE } about;
+    json_t *disk; /* NULL: it is about something else */
     int result;
 };
 
@@ -62,14 +65,34 @@ static void on_done(struct gw_rados_call *call, int result)
     post(gw_container_of(call, struct question, call), result);
 }
 
+/* When all were held; 0: one was not. */
+static uint64_t last_moment(const json_t *moments)
+{
+    json_int_t last = 0;
+
+    for (size_t i = 0; i < json_array_size(moments); i++) {
+        json_int_t at = json_integer_value(json_array_get(moments, i));
+
+        if (at <= 0)
+            return 0;
+        last = at > last ? at : last;
+    }
+    return (uint64_t)last;
+}
+
 /* Gives the round back if that was its last question. */
 static struct gw_ceph_round *take_answer(struct question *question)
 {
     struct gw_ceph_round *round = question->round;
     bool last = --round->n_open == 0;
 
-    gw_facts_rbd_answer(question->disk, question->result == 0 ? question->call.facts : NULL,
-                        &question->call.error);
+    if (question->about == LOCKS && round->ask)
+        round->ask->held_ns = question->result == 0 ? last_moment(question->call.facts) : 0;
+    else if (question->about == FENCE && round->ask && question->result < 0)
+        round->ask->error = question->call.error;
+    else if (question->about == DISK)
+        gw_facts_rbd_answer(question->disk, question->result == 0 ? question->call.facts : NULL,
+                            &question->call.error);
     if (question->result == 0)
         json_decref(question->call.facts);
     json_decref(question->disk);
@@ -123,23 +146,31 @@ struct gw_rados *gw_ceph_rados(struct gw_ceph *ceph, struct gw_error *error)
     return ceph->rados;
 }
 
-static void put_question(struct gw_ceph *ceph, struct gw_ceph_round *round, json_t *disk)
+static struct question *question_new(struct gw_ceph *ceph, struct gw_ceph_round *round, int about)
 {
     struct question *question = calloc(1, sizeof *question);
-    const char *path = json_string_value(json_object_get(disk, "path"));
-    struct gw_rados *rados;
-    int r = -EIO;
 
     if (!question)
         abort(); /* as for every other small allocation of the loop's */
     question->ceph = ceph;
     question->round = round;
-    question->disk = json_incref(disk);
     question->call.done = on_done;
+    question->about = about;
     round->n_open++;
     pthread_mutex_lock(&ceph->lock);
     ceph->n_asked++;
     pthread_mutex_unlock(&ceph->lock);
+    return question;
+}
+
+static void put_question(struct gw_ceph *ceph, struct gw_ceph_round *round, json_t *disk)
+{
+    struct question *question = question_new(ceph, round, DISK);
+    const char *path = json_string_value(json_object_get(disk, "path"));
+    struct gw_rados *rados;
+    int r = -EIO;
+
+    question->disk = json_incref(disk);
     rados = gw_ceph_rados(ceph, &question->call.error);
     if (rados) {
         r = gw_rbd_facts(rados, &question->call, path ? path : "");
@@ -150,7 +181,7 @@ static void put_question(struct gw_ceph *ceph, struct gw_ceph_round *round, json
         post(question, r);
 }
 
-static bool is_rbd(const json_t *disk)
+bool gw_ceph_has(const json_t *disk)
 {
     const char *kind = json_string_value(json_object_get(disk, "kind"));
 
@@ -165,7 +196,7 @@ bool gw_ceph_ask(struct gw_ceph *ceph, struct gw_ceph_ask *ask, json_t *disks,
     size_t i;
 
     json_array_foreach (disks, i, disk) {
-        if (!is_rbd(disk))
+        if (!gw_ceph_has(disk))
             continue;
         if (!round && !(round = calloc(1, sizeof *round)))
             return false;
@@ -176,6 +207,65 @@ bool gw_ceph_ask(struct gw_ceph *ceph, struct gw_ceph_ask *ask, json_t *disks,
     round->ask = ask;
     ask->round = round;
     ask->done = done;
+    return true;
+}
+
+bool gw_ceph_await_locks(struct gw_ceph *ceph, struct gw_ceph_ask *ask, const json_t *disks,
+                         void (*done)(struct gw_ceph_ask *ask))
+{
+    struct gw_rbd_lock locks[GW_RBD_LOCKS_MAX];
+    struct gw_ceph_round *round;
+    struct question *question;
+    struct gw_rados *rados;
+    size_t n = 0;
+    int r = -EIO;
+
+    for (size_t i = 0; i < json_array_size(disks) && n < GW_RBD_LOCKS_MAX; i++) {
+        const json_t *disk = json_array_get(disks, i);
+
+        locks[n].spec = json_string_value(json_object_get(disk, "path"));
+        locks[n].image_id = json_string_value(json_object_get(disk, "image_id"));
+        n += gw_ceph_has(disk) && !json_is_true(json_object_get(disk, "read_only")) &&
+             locks[n].spec && locks[n].image_id;
+    }
+    round = n > 0 ? calloc(1, sizeof *round) : NULL;
+    if (!round)
+        return false;
+    round->ask = ask;
+    ask->round = round;
+    ask->done = done;
+    question = question_new(ceph, round, LOCKS);
+    rados = gw_ceph_rados(ceph, &question->call.error);
+    if (rados)
+        r = gw_rbd_await_locks(rados, &question->call, locks, n, LOCKS_LIMIT_MS);
+    if (r < 0)
+        post(question, r);
+    return true;
+}
+
+bool gw_ceph_fence(struct gw_ceph *ceph, struct gw_ceph_ask *ask, const json_t *addresses,
+                   unsigned seconds, void (*done)(struct gw_ceph_ask *ask))
+{
+    struct gw_ceph_round *round = json_array_size(addresses) ? calloc(1, sizeof *round) : NULL;
+
+    if (!round)
+        return false;
+    round->ask = ask;
+    ask->round = round;
+    ask->done = done;
+    ask->error.code = GW_OK;
+    for (size_t i = 0; i < json_array_size(addresses); i++) {
+        struct question *question = question_new(ceph, round, FENCE);
+        const char *address = json_string_value(json_array_get(addresses, i));
+        struct gw_rados *rados = gw_ceph_rados(ceph, &question->call.error);
+        int r = rados ? gw_rados_fence(rados, &question->call, address, seconds) : -EIO;
+
+        if (r == -EINVAL)
+            gw_error_set(&question->call.error, GW_E_STATE,
+                         "'%s' is not the address of one client of Ceph", address);
+        if (r < 0)
+            post(question, r);
+    }
     return true;
 }
 

@@ -9,6 +9,7 @@
 
 #include <event2/event.h>
 #include <jansson.h>
+#include <stdint.h>
 
 #include "storage/rados.h"
 
@@ -18,6 +19,8 @@ struct gw_ceph_round;
 /* A question about the disks of a VM, embedded in the caller's struct. Zero it before first use. */
 struct gw_ceph_ask {
     void (*done)(struct gw_ceph_ask *ask); /* from the loop: the facts have their answers */
+    uint64_t held_ns;                      /* the answer of gw_ceph_await_locks() */
+    struct gw_error error;                 /* of gw_ceph_fence(): GW_OK, or the last failure */
     struct gw_ceph_round *round;           /* NULL: nothing is under way. Ours */
 };
 
@@ -39,6 +42,23 @@ struct gw_rados *gw_ceph_rados(struct gw_ceph *ceph, struct gw_error *error);
  */
 bool gw_ceph_ask(struct gw_ceph *ceph, struct gw_ceph_ask *ask, json_t *disks,
                  void (*done)(struct gw_ceph_ask *ask));
+
+/*
+ * Asks when this node came to hold the locks of all disks in that array which are on RBD, may be
+ * written and have an image_id. In done() ask->held_ns is when the last of them was held, on
+ * CLOCK_MONOTONIC; 0: not all were within half a second (librbd takes a lock with the first write),
+ * or the cluster did not say. Returns as gw_ceph_ask().
+ */
+bool gw_ceph_await_locks(struct gw_ceph *ceph, struct gw_ceph_ask *ask, const json_t *disks,
+                         void (*done)(struct gw_ceph_ask *ask));
+
+/* Fences each client of this array of addresses (gw_rados_fence()) for so many seconds. Returns as
+ * gw_ceph_ask(); false if there are none. */
+bool gw_ceph_fence(struct gw_ceph *ceph, struct gw_ceph_ask *ask, const json_t *addresses,
+                   unsigned seconds, void (*done)(struct gw_ceph_ask *ask));
+
+/* Whether these facts are of a disk that a cluster is asked about. */
+bool gw_ceph_has(const json_t *disk);
 
 /* Forgets the caller. Fine if nothing is under way. */
 void gw_ceph_ask_cancel(struct gw_ceph_ask *ask);

@@ -31,6 +31,7 @@
 
 /* How long the source is kept waiting for a guest that may have nothing to say. */
 static const struct timeval listen_limit = {.tv_usec = 200000};
+static const struct timeval locks_limit = {.tv_usec = 700000}; /* more than gw_ceph_await_locks() */
 
 struct incoming {
     struct gw_migration base;
@@ -41,6 +42,8 @@ struct incoming {
     struct gw_vm_call launch_call, end_call;
     struct gw_inspect inspect;
     bool inspecting;
+    json_t *early; /* of this node before it has a QEMU; its disks are the later ones', too */
+    struct gw_ceph_ask ask; /* about them */
     struct gw_qmp_batch batch;
     struct gw_qmp_call op_call;
     char host[256], port[8]; /* where QEMU listens */
@@ -52,7 +55,8 @@ struct incoming {
     struct gw_nethook_call hook_call;
     struct gw_guestnet_listener listener;
     bool listens;           /* for the guest's first frame */
-    struct event *patience; /* FINISHED waits for that frame, so that the source hears of it */
+    bool awaits_locks;      /* of its disks on RBD, since RESUME: `ask` is about them */
+    struct event *patience; /* FINISHED waits for both, so that the source hears of them */
     json_t *carrier_offer;  /* what PREPARED says of the carrier; NULL on another route */
     char carrier_path[108]; /* where QEMU listens for the carrier */
     json_t *verify_request; /* came before QEMU has said that it has loaded everything */
@@ -156,19 +160,30 @@ static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_
     gw_guestnet_hold(vm->net);
     in->listens = in->guest_runs && gw_guestnet_listen(vm->net, &in->listener);
     in->inspecting = true;
+    in->inspect.disks = json_object_get(in->early, "disks");
     gw_inspect_start(&in->inspect, vm, inspected);
 }
 
-static void launch(struct incoming *in)
+static void launch_if_it_fits(struct incoming *in)
 {
-    json_t *mine = gw_inspect_early(in->base.daemon, in->spec, in->peer_facts);
-    int refused = compare(in, mine);
-
-    json_decref(mine);
-    if (refused)
+    if (compare(in, in->early) < 0)
         return;
     in->launch_call.done = launched;
     gw_vm_launch(in->base.daemon, gw_steal_ptr(&in->spec), true, &in->launch_call);
+}
+
+static void ceph_answered(struct gw_ceph_ask *ask)
+{
+    launch_if_it_fits(gw_container_of(ask, struct incoming, ask));
+}
+
+/* A QEMU waits without a limit for a cluster that does not answer: ask before there is one. */
+static void launch(struct incoming *in)
+{
+    in->early = gw_inspect_early(in->base.daemon, in->spec, in->peer_facts);
+    if (!gw_ceph_ask(in->base.daemon->ceph, &in->ask, json_object_get(in->early, "disks"),
+                     ceph_answered))
+        launch_if_it_fits(in);
 }
 
 /* Both nodes must see the same record, or their swaps would not meet. */
@@ -188,10 +203,13 @@ static void record_read(struct gw_owner_call *call, int result, const struct gw_
                  "the owner record of %s, %s's with epoch %" PRIu64 ", is not seen from %s: %s",
                  in->base.vm_name, in->from.node, in->from.epoch, in->base.record.to,
                  result == 0 ? "there it is another one" : error->msg);
-    gw_error_hint(&why,
-                  "see whether owner_store (with disks on RBD: ceph_conf) names the same on %s and "
-                  "%s; if so, start the migration again",
-                  in->base.record.to, in->from.node);
+    if (result < 0 && error->hint[0])
+        gw_error_hint(&why, "%s", error->hint);
+    else
+        gw_error_hint(&why,
+                      "see whether owner_store (with disks on RBD: ceph_conf) names the same on %s "
+                      "and %s; if so, start the migration again",
+                      in->base.record.to, in->from.node);
     done(in, GW_OP_LAUNCH, &why);
 }
 
@@ -481,7 +499,8 @@ static void op_claim(struct incoming *in)
 
 static void stop_waiting(struct incoming *in)
 {
-    in->listens = false;
+    if (in->listens || in->awaits_locks)
+        return;
     if (event_pending(in->patience, EV_TIMEOUT, NULL))
         gw_migration_post(&in->base,
                           &(struct gw_event){.type = GW_EV_MESSAGE, .message = GW_MSG_FINISHED});
@@ -497,6 +516,22 @@ static void heard(struct gw_guestnet_listener *listener, uint64_t at_ns)
     if (in->base.conn)
         gw_peer_send(in->base.conn, GW_WIRE_HEARD, body, NULL);
     json_decref(body);
+    in->listens = false;
+    stop_waiting(in);
+}
+
+/* librbd takes the locks with the guest's first writes: maybe not yet. */
+static void locked(struct gw_ceph_ask *ask)
+{
+    struct incoming *in = gw_container_of(ask, struct incoming, ask);
+    json_t *body =
+        json_pack("{s:s, s:I}", "id", in->base.id, "locked_ns", (json_int_t)ask->held_ns);
+
+    in->base.record.blackout.locked_ns = ask->held_ns;
+    if (in->base.conn)
+        gw_peer_send(in->base.conn, GW_WIRE_LOCKED, body, NULL);
+    json_decref(body);
+    in->awaits_locks = false;
     stop_waiting(in);
 }
 
@@ -506,19 +541,20 @@ static void patience_ended(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    in->listens = false;
+    in->listens = in->awaits_locks = false;
+    gw_ceph_ask_cancel(&in->ask);
     gw_migration_post(&in->base,
                       &(struct gw_event){.type = GW_EV_MESSAGE, .message = GW_MSG_FINISHED});
 }
 
-/* FINISHED ends the connection: the source is to hear of the first frame before. */
+/* FINISHED ends the connection: the source is to hear of first frame and locks before. */
 static bool hold(struct gw_migration *m, enum gw_message message)
 {
     struct incoming *in = incoming_of(m);
 
-    if (message != GW_MSG_FINISHED || !in->listens)
+    if (message != GW_MSG_FINISHED || (!in->listens && !in->awaits_locks))
         return false;
-    event_add(in->patience, &listen_limit);
+    event_add(in->patience, in->awaits_locks ? &locks_limit : &listen_limit);
     return true;
 }
 
@@ -563,6 +599,8 @@ static void op_resume(struct incoming *in)
         has_arrived(in, NULL);
         return;
     }
+    in->awaits_locks = gw_ceph_await_locks(in->base.daemon->ceph, &in->ask,
+                                           json_object_get(in->early, "disks"), locked);
     in->op_call.done = resumed;
     gw_qmp_link_execute(in->base.vm->qmp, &in->op_call, "cont", NULL, COMMAND_TIMEOUT_NS);
 }
@@ -631,6 +669,7 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         json_object_set_new(body, "runs_ns", json_integer((json_int_t)b->runs_ns));
         json_object_set_new(body, "swap_ns", json_integer((json_int_t)b->swap_ns));
         json_object_set_new(body, "listens", json_boolean(in->listens));
+        json_object_set_new(body, "awaits_locks", json_boolean(in->awaits_locks));
     }
     return body;
 }
@@ -664,6 +703,7 @@ static void fini(struct gw_migration *m)
     struct incoming *in = incoming_of(m);
 
     gw_inspect_fini(&in->inspect);
+    gw_ceph_ask_cancel(&in->ask);
     gw_qmp_batch_fini(&in->batch);
     gw_qmp_session_cancel_call(&in->op_call);
     gw_owner_call_cancel(&in->owner_call);
@@ -674,6 +714,7 @@ static void fini(struct gw_migration *m)
     gw_findings_fini(&in->findings);
     gw_vm_spec_free(in->spec);
     json_decref(in->facts);
+    json_decref(in->early);
     json_decref(in->peer_facts);
     json_decref(in->carrier_offer);
     json_decref(in->verify_request);

@@ -72,7 +72,7 @@ static json_t *vms_of(struct gw_daemon *daemon, const struct gw_vm *except)
 
 /* What this node says as a destination, QEMU left out. */
 static json_t *node_facts(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
-                          const struct gw_vm *vm, struct gw_error *error)
+                          const struct gw_vm *vm, json_t *disks, struct gw_error *error)
 {
     uint64_t own = vm && vm->incoming ? spec->memory_bytes : 0;
     json_t *facts = gw_facts_host(gw_nodes_self(daemon->nodes), error);
@@ -81,7 +81,7 @@ static json_t *node_facts(struct gw_daemon *daemon, const struct gw_vm_spec *spe
         return NULL;
     json_object_set_new(facts, "mem_reserved_bytes",
                         json_integer((json_int_t)(gw_daemon_reserved_bytes(daemon) - own)));
-    json_object_set_new(facts, "disks", disks_of(spec, vm ? 1 : 0));
+    json_object_set_new(facts, "disks", disks ? json_incref(disks) : disks_of(spec, vm ? 1 : 0));
     json_object_set_new(facts, "vms", vms_of(daemon, vm));
     return facts;
 }
@@ -102,7 +102,7 @@ json_t *gw_inspect_early(struct gw_daemon *daemon, const struct gw_vm_spec *spec
                          const json_t *source_facts)
 {
     static const char *const as_there[] = {"qemu_version", "cpu_features", "capabilities"};
-    json_t *facts = node_facts(daemon, spec, NULL, NULL);
+    json_t *facts = node_facts(daemon, spec, NULL, NULL, NULL);
 
     if (!facts)
         return NULL;
@@ -209,7 +209,7 @@ static void answered(struct gw_qmp_batch *batch, json_t *replies, const struct g
         inspect->done(inspect, NULL, &why);
         return;
     }
-    facts = node_facts(vm->daemon, vm->spec, vm, &why);
+    facts = node_facts(vm->daemon, vm->spec, vm, inspect->disks, &why);
     if (!facts) {
         inspect->done(inspect, NULL, &why);
         return;
@@ -218,8 +218,8 @@ static void answered(struct gw_qmp_batch *batch, json_t *replies, const struct g
     if (!vm->incoming)
         add_guest(facts, vm, replies);
     inspect->facts = facts;
-    if (!gw_ceph_ask(vm->daemon->ceph, &inspect->ask, json_object_get(facts, "disks"),
-                     ceph_answered))
+    if (inspect->disks || !gw_ceph_ask(vm->daemon->ceph, &inspect->ask,
+                                       json_object_get(facts, "disks"), ceph_answered))
         complete(inspect);
 }
 

@@ -24,6 +24,7 @@ struct gw_inspect {
     /* Exactly once, from the loop; facts are borrowed, NULL on error. */
     void (*done)(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error);
     struct gw_vm *vm;
+    json_t *disks; /* what is known of its disks already; the caller's. NULL: look at them */
     struct gw_qmp_batch batch;
     struct gw_ceph_ask ask; /* about disks on RBD, when QEMU has answered */
     json_t *facts;          /* meanwhile; ours */
@@ -45,7 +46,7 @@ bool gw_inspect_has_channels(const json_t *yank);
 /*
  * A destination's facts before it has a QEMU: what this node alone can say, with the version of the
  * QEMU that is installed, and for the rest what the source says, so that a comparison shows what
- * stands against the move already. A new reference.
+ * stands against the move already. Disks on RBD are listed and not asked about. A new reference.
  */
 json_t *gw_inspect_early(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
                          const json_t *source_facts);

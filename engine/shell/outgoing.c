@@ -14,6 +14,7 @@
 #include "host/facts.h"
 #include "host/findings.h"
 #include "host/goodput.h"
+#include "host/rbdcheck.h"
 #include "shell/carrier_offer.h"
 #include "shell/daemon.h"
 #include "shell/guestaddr.h"
@@ -32,15 +33,18 @@
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
 static const struct timeval listen_limit = {.tv_usec = 150000};
+static const struct timeval locks_limit = {.tv_usec = 800000}; /* the destination says it before */
 
 struct outgoing {
     struct gw_migration base;
     struct gw_inspect inspect;
     bool inspecting;
-    json_t *facts;      /* of the guest and of this node */
-    json_t *spec;       /* of the VM: what PREPARE carries, even if QEMU ends meanwhile */
-    json_t *peer_facts; /* of the destination, from PREPARED */
-    char uri[320];      /* where the destination's QEMU listens */
+    json_t *facts;          /* of the guest and of this node */
+    json_t *spec;           /* of the VM: what PREPARE carries, even if QEMU ends meanwhile */
+    json_t *peer_facts;     /* of the destination, from PREPARED */
+    json_t *disks_after;    /* facts of its disks when QEMU had ended */
+    struct gw_ceph_ask ask; /* about them */
+    char uri[320];          /* where the destination's QEMU listens */
     struct gw_peer_conn *connecting;
     struct gw_peer_handler connect_handler;
     struct gw_qmp_batch batch;  /* ARM, DISARM */
@@ -55,8 +59,11 @@ struct outgoing {
     struct gw_vm_call end_call;
     struct gw_hold hold;             /* INSPECT */
     struct gw_owner_call owner_call; /* RECLAIM */
+    bool silent;                     /* QEMU did not say how far it is: told once */
     bool final_figures;              /* the figures being asked for are the last ones */
     bool listens;             /* the destination will say when the guest has sent its first frame */
+    bool awaits_locks;        /* … and when it held the locks of its disks */
+    bool verified;            /* QEMU has ended, and the cluster has said who has its disks */
     struct event *hear_timer; /* DESTROY waits for that */
     struct gw_nethook *hook;  /* NULL: none, or it was told the end */
     struct gw_nethook_call hook_call;
@@ -622,12 +629,39 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     gw_migration_post(&o->base, &ev);
 }
 
+/* The copy stands, and nothing else says why. */
+static void warn_of_silence(struct outgoing *o)
+{
+    struct gw_findings findings = {0};
+    struct gw_finding *f;
+    json_t *found;
+
+    if (o->silent)
+        return;
+    o->silent = true;
+    f = gw_findings_add(&findings, GW_FINDING_WARNING, "qemu-silent", "",
+                        "QEMU of %s has not answered for %u s: before it can pause the guest it "
+                        "waits for writes under way, so the storage of a disk may not answer",
+                        o->base.vm_name, (unsigned)(COMMAND_TIMEOUT_NS / GW_NS_PER_S));
+    gw_finding_hint(f,
+                    "see whether the disks' storage is well (RBD: `ceph -s`); the move goes on "
+                    "when it is, and `godwit cancel %s` ends it",
+                    o->base.id);
+    gw_migration_log(&o->base, GW_LOG_WARNING, "%s", f ? f->message : "QEMU does not answer");
+    found = gw_findings_to_json(&findings);
+    json_array_extend(o->base.record.warnings, found);
+    json_decref(found);
+    gw_findings_fini(&findings);
+}
+
 static void progress_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(call, struct outgoing, progress_call);
 
     if (!error)
         take_figures(o, reply);
+    else if (error->code == GW_E_TIMEOUT && o->base.machine.phase == GW_PRECOPY)
+        warn_of_silence(o);
     if (o->final_figures) {
         if (o->base.vm)
             gw_vm_end(o->base.vm, &o->end_call);
@@ -660,10 +694,48 @@ static void progress_timer_came(evutil_socket_t fd, short what, void *arg)
 
 /* DESTROY: the guest runs elsewhere. The last figures first, for the record. */
 
+/* Who has the images now, by the cluster. */
+static void handed_over(struct gw_ceph_ask *ask)
+{
+    struct outgoing *o = gw_container_of(ask, struct outgoing, ask);
+    const json_t *theirs = json_object_get(o->peer_facts, "disks");
+    struct gw_findings findings = {0};
+    json_t *found;
+
+    for (size_t i = 0; i < json_array_size(o->disks_after); i++) {
+        struct gw_rbd_check check = {
+            .here = json_array_get(o->disks_after, i),
+            .there = json_array_get(theirs, i),
+            .source = o->base.record.from,
+            .destination = o->base.record.to,
+            .vm = o->base.vm_name,
+        };
+
+        if (gw_ceph_has(check.here))
+            gw_rbd_check_handed_over(&check, &findings);
+    }
+    for (size_t i = 0; i < findings.n_items; i++)
+        if (findings.items[i].level == GW_FINDING_WARNING)
+            gw_migration_log(&o->base, GW_LOG_WARNING, "%s", findings.items[i].message);
+    found = gw_findings_to_json(&findings);
+    json_array_extend(o->base.record.warnings, found);
+    json_decref(found);
+    gw_findings_fini(&findings);
+    o->verified = true;
+    if (o->awaits_locks && o->base.conn)
+        event_add(o->hear_timer, &locks_limit);
+    else
+        done(o, GW_OP_DESTROY, NULL);
+}
+
 static void ended(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
 {
+    struct outgoing *o = gw_container_of(call, struct outgoing, end_call);
+
     (void)vm;
-    done(gw_container_of(call, struct outgoing, end_call), GW_OP_DESTROY, error);
+    o->disks_after = json_deep_copy(json_object_get(o->facts, "disks"));
+    if (error || !gw_ceph_ask(o->base.daemon->ceph, &o->ask, o->disks_after, handed_over))
+        done(o, GW_OP_DESTROY, error);
 }
 
 /*
@@ -684,11 +756,21 @@ static void destroy_now(struct outgoing *o)
         done(o, GW_OP_DESTROY, NULL);
 }
 
+/* For the first frame, or after the end of QEMU for the locks. */
+static void waited(struct outgoing *o)
+{
+    event_del(o->hear_timer);
+    if (o->verified)
+        done(o, GW_OP_DESTROY, NULL);
+    else
+        destroy_now(o);
+}
+
 static void hear_timer_came(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    destroy_now(arg);
+    waited(arg);
 }
 
 static void op_destroy(struct outgoing *o)
@@ -808,6 +890,7 @@ static void take_running(struct outgoing *o, const json_t *body)
     b->swap_ns = moment(body, "swap_ns", 0);
     b->uncertain_ns = (uint64_t)uncertainty_ns;
     o->listens = !b->heard_ns && json_is_true(json_object_get(body, "listens"));
+    o->awaits_locks = !b->locked_ns && json_is_true(json_object_get(body, "awaits_locks"));
 }
 
 static void other_message(struct gw_migration *m, unsigned type, const json_t *body)
@@ -817,13 +900,18 @@ static void other_message(struct gw_migration *m, unsigned type, const json_t *b
 
     if (type == GW_WIRE_HASHES && o->verifying)
         gw_verify_take_hashes(m->verify, body);
-    if (type != GW_WIRE_HEARD || !m->conn ||
+    if ((type != GW_WIRE_HEARD && type != GW_WIRE_LOCKED) || !m->conn ||
         gw_peer_offset(m->conn, &offset_ns, &uncertainty_ns, NULL) < 0)
         return;
-    m->record.blackout.heard_ns = moment(body, "heard_ns", offset_ns);
-    o->listens = false;
-    if (event_pending(o->hear_timer, EV_TIMEOUT, NULL))
-        destroy_now(o);
+    if (type == GW_WIRE_HEARD) {
+        m->record.blackout.heard_ns = moment(body, "heard_ns", offset_ns);
+        o->listens = false;
+    } else {
+        m->record.blackout.locked_ns = moment(body, "locked_ns", offset_ns);
+        o->awaits_locks = false;
+    }
+    if (event_pending(o->hear_timer, EV_TIMEOUT, NULL) && (type == GW_WIRE_LOCKED) == o->verified)
+        waited(o);
 }
 
 /* Checked and cleaned by reading them, and never more than one list. */
@@ -903,6 +991,7 @@ static void fini(struct gw_migration *m)
 
     gw_inspect_fini(&o->inspect);
     gw_hold_cancel(&o->hold);
+    gw_ceph_ask_cancel(&o->ask);
     gw_owner_call_cancel(&o->owner_call);
     gw_qmp_batch_fini(&o->batch);
     gw_qmp_session_cancel_call(&o->op_call);
@@ -919,6 +1008,7 @@ static void fini(struct gw_migration *m)
     json_decref(o->facts);
     json_decref(o->spec);
     json_decref(o->peer_facts);
+    json_decref(o->disks_after);
     json_decref(o->carrier_offer);
     if (o->carrier_path[0]) /* after a restart nobody else removes it */
         unlink(o->carrier_path);

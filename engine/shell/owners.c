@@ -197,7 +197,7 @@ static void tell(struct gw_owners_job *job, int result)
         gw_error_hint(&error,
                       job->store && job->store->ops->caps & GW_STORE_BLOCKS
                           ? "see whether the storage behind owner_store is mounted and answers"
-                          : "`ceph status` tells how the cluster is");
+                          : "`ceph -s` tells how the cluster is");
     caller->done(caller, result, known ? &job->base.current : &nothing, result ? &error : NULL);
 }
 

@@ -6,11 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/facts.h"
+#include "host/rbdcheck.h"
+#include "shell/ceph.h"
 #include "storage/owner.h"
+#include "storage/rbd.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
+
+/* Five years. A QEMU that was only stopped would write on when a shorter one had passed. */
+enum { FENCE_S = 5 * 365 * 24 * 3600 };
 
 static const struct timeval peer_patience = {.tv_sec = 3};
 
@@ -30,6 +37,8 @@ struct resolve {
     struct event *patience;
     struct gw_qmp_call resume_call;
     struct gw_vm_call end_call;
+    json_t *disks, *fenced; /* FENCE: facts of its disks; addresses of those that were */
+    struct gw_ceph_ask ask;
 };
 
 static struct gw_vm *vm_of(const struct resolve *r)
@@ -42,6 +51,9 @@ static void resolve_free(struct resolve *r)
     gw_owner_call_cancel(&r->owner_call);
     gw_qmp_session_cancel_call(&r->resume_call);
     gw_peer_free(r->conn);
+    gw_ceph_ask_cancel(&r->ask);
+    json_decref(r->disks);
+    json_decref(r->fenced);
     if (r->patience)
         event_free(r->patience);
     gw_vm_spec_free(r->spec);
@@ -106,6 +118,8 @@ static void finish(struct resolve *r)
                   gw_resolve_qemu_name(r->facts.here), "vm", r->vm_name[0] ? r->vm_name : NULL,
                   "other", r->other[0] ? r->other : NULL, "record", record_json(r), "actions",
                   actions, "there", r->other[0] ? gw_resolve_qemu_name(r->facts.there) : NULL);
+    if (r->fenced)
+        json_object_set(json, "fenced", r->fenced);
     resolve_free(r);
     caller->done(caller, json, NULL);
     json_decref(json);
@@ -163,6 +177,76 @@ static void ended(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_err
         settled(r);
 }
 
+/* FENCE: who at the dead node has the disks is asked of the cluster, and fenced. */
+
+static void fenced(struct gw_ceph_ask *ask)
+{
+    struct resolve *r = gw_container_of(ask, struct resolve, ask);
+
+    if (ask->error.code != GW_OK) {
+        fail(r, &ask->error);
+        return;
+    }
+    for (size_t i = 0; i < json_array_size(r->fenced); i++)
+        gw_log(&r->daemon->log, GW_LOG_WARNING, r->vm_name[0] ? r->vm_name : r->spec->uuid,
+               "fenced %s of node %s: no OSD takes anything from it any more",
+               json_string_value(json_array_get(r->fenced, i)), r->dead);
+    settled(r);
+}
+
+/* The clients at the dead node; -1 with *error if they cannot be told for sure. */
+static int find_clients(struct resolve *r, struct gw_error *error)
+{
+    const struct gw_node *node = gw_nodes_find(r->daemon->nodes, r->dead);
+    const char *stranger = NULL;
+
+    r->fenced = json_array();
+    for (size_t i = 0; i < json_array_size(r->disks); i++) {
+        const json_t *disk = json_array_get(r->disks, i);
+        const char *why = json_string_value(json_object_get(disk, "error"));
+
+        if (!json_is_true(json_object_get(disk, "exists"))) {
+            gw_error_set(error, GW_E_STATE, "fence: who has the disks cannot be seen: %s",
+                         why ? why : "no answer");
+            return gw_error_hint(error, "try again when `ceph -s` is well");
+        }
+        gw_rbd_clients_at(disk, node ? node->address : "", r->fenced, &stranger);
+    }
+    if (!stranger)
+        return 0;
+    gw_error_set(error, GW_E_STATE,
+                 "fence is refused: %s has a disk of the guest open, and is not at %s's address %s",
+                 stranger, r->dead, node ? node->address : "(unknown)");
+    return gw_error_hint(error, "find out what it is; by hand: ceph osd blocklist add %s",
+                         stranger);
+}
+
+static void clients_known(struct gw_ceph_ask *ask)
+{
+    struct resolve *r = gw_container_of(ask, struct resolve, ask);
+    struct gw_error error;
+
+    if (find_clients(r, &error) < 0)
+        fail(r, &error);
+    else if (!gw_ceph_fence(r->daemon->ceph, &r->ask, r->fenced, FENCE_S, fenced))
+        settled(r); /* nobody there has them open */
+}
+
+static void fence(struct resolve *r)
+{
+    struct gw_error error;
+
+    r->disks = json_array();
+    for (size_t i = 0; i < r->spec->n_disks; i++)
+        if (r->spec->disks[i].rbd)
+            json_array_append_new(r->disks, gw_facts_rbd(r->spec->disks[i].rbd, "raw", false, 0));
+    if (gw_ceph_ask(r->daemon->ceph, &r->ask, r->disks, clients_known))
+        return;
+    gw_error_set(&error, GW_E_STATE, "fence is refused: no disk on RBD is known of the guest");
+    gw_error_hint(&error, "name one with --image POOL/IMAGE if the guest is not on this node");
+    fail(r, &error);
+}
+
 static void record_changed(struct gw_owner_call *call, int result, const struct gw_owner *current,
                            const struct gw_error *error)
 {
@@ -208,6 +292,7 @@ static void act(struct resolve *r)
     case GW_RESOLVE_RELEASE:
         gw_owners_remove(r->daemon->owners, r->spec, &r->owner_call, &r->record);
         break;
+    case GW_RESOLVE_FENCE: fence(r); break;
     default:
         if (r->facts.record == GW_RESOLVE_OURS)
             gw_owners_swap(r->daemon->owners, r->spec, &r->owner_call, &r->record, &to);
@@ -346,10 +431,12 @@ static struct gw_vm_spec *spec_for(const struct gw_vm *vm, const struct gw_resol
     if (vm || !(spec = calloc(1, sizeof *spec)))
         return spec;
     spec->uuid = strdup(request->vm);
-    if (!request->pool)
+    if (!request->pool && !request->image)
         return spec;
     spec->disks = calloc(1, sizeof *spec->disks);
-    spec->n_disks = spec->disks && asprintf(&spec->disks->rbd, "%s/any", request->pool) > 0;
+    spec->n_disks =
+        spec->disks && (request->image ? asprintf(&spec->disks->rbd, "%s", request->image)
+                                       : asprintf(&spec->disks->rbd, "%s/any", request->pool)) > 0;
     return spec;
 }
 
@@ -357,11 +444,16 @@ void gw_resolve_start(struct gw_daemon *d, const struct gw_resolve_request *requ
                       struct gw_resolve_call *call)
 {
     struct gw_vm *vm = gw_vm_find(d, request->vm);
+    struct gw_rbd_spec parts;
     struct gw_error error;
     struct resolve *r;
 
     if (!vm)
         vm = gw_vm_find_uuid(d, request->vm);
+    if (request->image && gw_rbd_spec_parse(request->image, &parts, &error) < 0) {
+        call->done(call, NULL, &error);
+        return;
+    }
     if (!vm && !gw_owner_uuid_ok(request->vm)) {
         gw_error_set(&error, GW_E_NOT_FOUND, "there is no VM '%s' on this node", request->vm);
         gw_error_hint(&error, "give its uuid if it is on no node any more");
@@ -382,6 +474,8 @@ void gw_resolve_start(struct gw_daemon *d, const struct gw_resolve_request *requ
     snprintf(r->dead, sizeof r->dead, "%s", request->dead ? request->dead : "");
     snprintf(r->vm_name, sizeof r->vm_name, "%s", vm ? vm->spec->name : "");
     snprintf(r->other, sizeof r->other, "%s", vm ? vm->contested : "");
+    if (r->action == GW_RESOLVE_FENCE && !r->other[0]) /* where an old copy may be */
+        snprintf(r->other, sizeof r->other, "%s", r->dead);
     r->owner_call.done = record_read;
     if (gw_owners_has_store(d->owners, r->spec))
         gw_owners_read(d->owners, r->spec, &r->owner_call);

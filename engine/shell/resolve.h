@@ -15,6 +15,8 @@ struct gw_resolve_request {
     const char *dead;              /* a node that certainly runs no QEMU; may be NULL */
     const char
         *pool; /* of a guest that is not on this node: where its disks on RBD are; NULL: none */
+    const char
+        *image; /* of such a guest: one of its disks, "pool/image", instead of pool; or NULL */
 };
 
 /* Embed it. From the loop, once: json (borrowed) is what is known, after the action where there was

@@ -327,6 +327,25 @@ static void give_back(struct gw_vm *vm, const struct gw_error *error)
     call->done(call, NULL, &why);
 }
 
+/* QEMU opens its disks before it answers, and waits for a cluster as long as that takes. */
+static void blame_ceph(struct gw_vm *vm)
+{
+    const struct gw_vm_spec *spec = vm->spec;
+    struct gw_error said = vm->end_error;
+
+    for (size_t i = 0; i < spec->n_disks; i++) {
+        if (!spec->disks[i].rbd)
+            continue;
+        gw_error_set(&vm->end_error, GW_E_TIMEOUT,
+                     "%s: it opens RBD image %s first, and waits for a Ceph cluster that does not "
+                     "answer as long as that takes",
+                     said.msg, spec->disks[i].rbd);
+        gw_error_hint(&vm->end_error, "see whether `ceph -s` answers on this node; if it does, the "
+                                      "node may be too busy");
+        return;
+    }
+}
+
 /* QMP is of no use for this VM: what that means depends on what it is in the middle of. */
 static void cannot_talk(struct gw_vm *vm, const struct gw_error *error)
 {
@@ -342,6 +361,8 @@ static void cannot_talk(struct gw_vm *vm, const struct gw_error *error)
     if (vm->launching || vm->incoming || vm->was_incoming) {
         vm->watcher = watcher; /* hears of the end */
         vm->end_error = *error;
+        if (vm->launching && error->code == GW_E_TIMEOUT)
+            blame_ceph(vm);
         event_add(vm->kill_timer, &end_patience);
         return;
     }

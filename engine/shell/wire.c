@@ -29,6 +29,7 @@ static const char *const type_names[GW_WIRE_TYPE_MAX] = {
     [GW_WIRE_JOINED] = "JOINED",     [GW_WIRE_NODES] = "NODES",
     [GW_WIRE_FRAMES] = "FRAMES",     [GW_WIRE_HEARD] = "HEARD",
     [GW_WIRE_VERIFY] = "VERIFY",     [GW_WIRE_HASHES] = "HASHES",
+    [GW_WIRE_LOCKED] = "LOCKED",
 };
 
 const char *gw_wire_type_name(unsigned type)

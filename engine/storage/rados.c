@@ -38,7 +38,6 @@ static void add_hint(struct gw_rados *rados, struct gw_error *error, int r)
 
     switch (-r) {
     case ETIMEDOUT:
-        error->code = GW_E_TIMEOUT;
         gw_error_hint(error, "look at `ceph -s`; if it hangs, too, the monitors cannot be reached");
         break;
     case EPERM:
@@ -62,13 +61,18 @@ static void add_hint(struct gw_rados *rados, struct gw_error *error, int r)
 
 int gw_rados_failed(struct gw_rados *rados, struct gw_error *error, int r, const char *format, ...)
 {
-    char what[256];
+    char what[480];
     va_list ap;
 
     va_start(ap, format);
     vsnprintf(what, sizeof what, format, ap);
     va_end(ap);
     gw_error_set_sys(error, -r, "%s", what);
+    if (r == -ETIMEDOUT)
+        gw_error_set(error, GW_E_TIMEOUT,
+                     "%s: the Ceph cluster of %s did not answer client.%s within %u ms", what,
+                     rados->conf ? rados->conf : "/etc/ceph/ceph.conf",
+                     rados->user ? rados->user : "admin", rados->timeout_ms);
     if (error)
         add_hint(rados, error, r);
     return r;
@@ -292,11 +296,12 @@ static void answer_job(struct gw_rados_job *job, int r)
 
 static void expire_job(struct gw_rados_ticket *ticket)
 {
-    struct gw_rados_call *call = job_of(ticket)->call;
+    struct gw_rados_job *job = job_of(ticket);
+    struct gw_rados_call *call = job->call;
 
-    /* The worker may be writing to the job's own. */
+    /* The worker may be writing to the job's own error and facts. */
     call->facts = NULL;
-    gw_rados_failed(ticket->rados, &call->error, -ETIMEDOUT, "ask the Ceph cluster");
+    gw_rados_failed(ticket->rados, &call->error, -ETIMEDOUT, "%s", job->what);
     call->done(call, -ETIMEDOUT);
 }
 
@@ -305,6 +310,7 @@ static void release_job(struct gw_rados_ticket *ticket)
     struct gw_rados_job *job = job_of(ticket);
 
     json_decref(job->facts);
+    free(job->locks);
     free(job);
 }
 
@@ -354,8 +360,7 @@ static int work_fence(struct gw_rados_job *job)
     /* Whatever we do next carries this map, and each OSD learns of the fence from it. */
     if (r == 0)
         r = rados_wait_for_latest_osdmap(rados->cluster);
-    return r < 0 ? gw_rados_failed(rados, &job->error, r, "fence the Ceph client %s", job->address)
-                 : 0;
+    return r < 0 ? gw_rados_failed(rados, &job->error, r, "%s", job->what) : 0;
 }
 
 static int fence(struct gw_rados *rados, struct gw_rados_call *call, const char *address,
@@ -369,6 +374,7 @@ static int fence(struct gw_rados *rados, struct gw_rados_call *call, const char 
     if (!job)
         return -ENOMEM;
     memcpy(job->address, address, strlen(address) + 1);
+    snprintf(job->what, sizeof job->what, "fence the Ceph client %s", address);
     job->seconds = seconds;
     gw_rados_job_start(job);
     return 0;
@@ -496,4 +502,5 @@ __attribute__((visibility("default"))) const struct gw_rados_module gw_rados_mod
     .store_open = gw_rados_store_open,
     .fence = fence,
     .facts = gw_rados_image_facts,
+    .await_locks = gw_rados_await_locks,
 };

@@ -78,17 +78,23 @@ int gw_rados_pool(struct gw_rados *rados, const char *pool, const char *ns, rado
 int gw_rados_failed(struct gw_rados *rados, struct gw_error *error, int r, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+struct gw_rados_lock; /* of rbd.c */
+
 /* A call of struct gw_rados_call, as the worker sees it. */
 struct gw_rados_job {
     struct gw_rados_ticket ticket;
     struct gw_rados_task task;
     struct gw_rados_call *call;
     int (*work)(struct gw_rados_job *job); /* on the worker, connected; fills error or facts */
+    char what[480];                        /* for messages: "look at RBD image rbd/web1" */
     struct gw_error error;
     json_t *facts;
     struct gw_rbd_spec spec;
     char address[96];
     unsigned seconds;
+    struct gw_rados_lock *locks; /* freed with the job */
+    size_t n_locks;
+    unsigned limit_ms;
 };
 
 /* Makes a job of this call; NULL without memory. */
@@ -101,5 +107,8 @@ int gw_rados_store_open(struct gw_rados *rados, const char *pool, struct gw_stor
                         struct gw_error *error);
 int gw_rados_image_facts(struct gw_rados *rados, struct gw_rados_call *call,
                          const struct gw_rbd_spec *spec);
+int gw_rados_await_locks(struct gw_rados *rados, struct gw_rados_call *call,
+                         const struct gw_rbd_spec *specs, const struct gw_rbd_lock *locks, size_t n,
+                         unsigned limit_ms);
 
 #endif

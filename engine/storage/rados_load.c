@@ -123,3 +123,16 @@ int gw_rbd_facts(struct gw_rados *rados, struct gw_rados_call *call, const char 
         return -EINVAL;
     return module->facts(rados, call, &spec);
 }
+
+int gw_rbd_await_locks(struct gw_rados *rados, struct gw_rados_call *call,
+                       const struct gw_rbd_lock *locks, size_t n, unsigned limit_ms)
+{
+    struct gw_rbd_spec specs[GW_RBD_LOCKS_MAX];
+
+    if (n == 0 || n > GW_RBD_LOCKS_MAX)
+        return -EINVAL;
+    for (size_t i = 0; i < n; i++)
+        if (gw_rbd_spec_parse(locks[i].spec, &specs[i], &call->error) < 0)
+            return -EINVAL;
+    return module->await_locks(rados, call, specs, locks, n, limit_ms);
+}

@@ -17,6 +17,9 @@ struct gw_rados_module {
                  unsigned seconds);
     int (*facts)(struct gw_rados *rados, struct gw_rados_call *call,
                  const struct gw_rbd_spec *spec);
+    int (*await_locks)(struct gw_rados *rados, struct gw_rados_call *call,
+                       const struct gw_rbd_spec *specs, const struct gw_rbd_lock *locks, size_t n,
+                       unsigned limit_ms);
 };
 
 /* The module's one symbol. */

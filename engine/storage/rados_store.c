@@ -102,8 +102,8 @@ static void expire(struct gw_rados_ticket *ticket)
     struct gw_store_call *call = request->call;
 
     gw_rados_failed(ticket->rados, &call->error, -ETIMEDOUT,
-                    "owner record of VM %s in pool %s: the cluster does not answer",
-                    request->from.uuid, request->store->pool);
+                    "ask for the owner record of VM %s in pool %s", request->from.uuid,
+                    request->store->pool);
     call->done(call, -ETIMEDOUT);
 }
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "storage/rados_impl.h"
 #include "util/cleanup.h"
@@ -413,9 +414,7 @@ static int work_facts(struct gw_rados_job *job)
         job->facts = q.facts;
     else
         json_decref(q.facts);
-    return r < 0 ? gw_rados_failed(rados, &job->error, r, "look at RBD image %s/%s%s%s", spec->pool,
-                                   spec->ns, spec->ns[0] ? "/" : "", spec->image)
-                 : 0;
+    return r < 0 ? gw_rados_failed(rados, &job->error, r, "%s", job->what) : 0;
 }
 
 int gw_rados_image_facts(struct gw_rados *rados, struct gw_rados_call *call,
@@ -426,6 +425,133 @@ int gw_rados_image_facts(struct gw_rados *rados, struct gw_rados_call *call,
     if (!job)
         return -ENOMEM;
     job->spec = *spec;
+    snprintf(job->what, sizeof job->what, "look at RBD image %s/%s%s%s", spec->pool, spec->ns,
+             spec->ns[0] ? "/" : "", spec->image);
     gw_rados_job_start(job);
     return 0;
+}
+
+/* ---- when the lock is ours ---- */
+
+struct gw_rados_lock {
+    struct gw_rbd_spec spec;
+    char oid[96];
+    rados_ioctx_t io;
+    uint64_t held_ns; /* 0: not yet */
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* librbd's exclusive lock is an advisory lock of this name on the header. */
+static int look_at_lock(struct gw_rados_lock *lock, const char *host)
+{
+    char tag[256], clients[512], cookies[512], addrs[512], owner[64];
+    size_t n_tag = sizeof tag, n_clients = sizeof clients, n_cookies = sizeof cookies,
+           n_addrs = sizeof addrs;
+    int exclusive;
+    ssize_t n = rados_list_lockers(lock->io, lock->oid, "rbd_lock", &exclusive, tag, &n_tag,
+                                   clients, &n_clients, cookies, &n_cookies, addrs, &n_addrs);
+
+    if (n < 0 && n != -ENOENT)
+        return (int)n;
+    if (n <= 0)
+        return 0;
+    host_of(addrs, owner, sizeof owner);
+    if (strcmp(owner, host) == 0)
+        lock->held_ns = now_ns();
+    return 0;
+}
+
+static int look_at_locks(struct gw_rados_job *job, const char *host, size_t *n_openp)
+{
+    int r = 0;
+
+    *n_openp = 0;
+    for (size_t i = 0; r == 0 && i < job->n_locks; i++) {
+        if (!job->locks[i].held_ns)
+            r = look_at_lock(&job->locks[i], host);
+        *n_openp += !job->locks[i].held_ns;
+    }
+    return r;
+}
+
+static int poll_locks(struct gw_rados_job *job)
+{
+    uint64_t limit_ns = now_ns() + job->limit_ms * UINT64_C(1000000);
+    char host[64], *addrs = NULL;
+    size_t n_open = 0;
+    int r = rados_getaddrs(job->ticket.rados->cluster, &addrs);
+
+    if (r < 0)
+        return r;
+    host_of(addrs, host, sizeof host);
+    free(addrs);
+    for (;;) {
+        r = look_at_locks(job, host, &n_open);
+        if (r < 0 || n_open == 0 || now_ns() > limit_ns)
+            return r;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+static int work_await_locks(struct gw_rados_job *job)
+{
+    struct gw_rados *rados = job->ticket.rados;
+    size_t n_pools = 0;
+    int r = 0;
+
+    for (; r == 0 && n_pools < job->n_locks; n_pools += r == 0) {
+        struct gw_rados_lock *lock = &job->locks[n_pools];
+
+        r = gw_rados_pool(rados, lock->spec.pool, lock->spec.ns, &lock->io, &job->error);
+    }
+    if (r == 0) {
+        r = poll_locks(job);
+        if (r < 0)
+            gw_rados_failed(rados, &job->error, r, "%s", job->what);
+    }
+    if (r == 0)
+        job->facts = json_array();
+    for (size_t i = 0; r == 0 && i < job->n_locks; i++)
+        json_array_append_new(job->facts, json_integer((json_int_t)job->locks[i].held_ns));
+    while (n_pools > 0)
+        rados_ioctx_destroy(job->locks[--n_pools].io);
+    return r;
+}
+
+int gw_rados_await_locks(struct gw_rados *rados, struct gw_rados_call *call,
+                         const struct gw_rbd_spec *specs, const struct gw_rbd_lock *locks, size_t n,
+                         unsigned limit_ms)
+{
+    struct gw_rados_job *job = gw_rados_job_new(rados, call, work_await_locks);
+    int r = 0;
+
+    if (!job)
+        return -ENOMEM;
+    job->locks = calloc(n, sizeof *job->locks);
+    job->n_locks = n;
+    job->limit_ms = limit_ms;
+    snprintf(job->what, sizeof job->what, "look at the lock of RBD image %.255s", locks[0].spec);
+    for (size_t i = 0; job->locks && r == 0 && i < n; i++) {
+        struct gw_rados_lock *lock = &job->locks[i];
+
+        lock->spec = specs[i];
+        if ((size_t)snprintf(lock->oid, sizeof lock->oid, "rbd_header.%s", locks[i].image_id) >=
+            sizeof lock->oid)
+            r = -EINVAL;
+    }
+    if (job->locks && r == 0) {
+        gw_rados_job_start(job);
+        return 0;
+    }
+    r = job->locks ? r : -ENOMEM;
+    free(job->locks);
+    free(job);
+    return r;
 }

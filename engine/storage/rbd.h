@@ -45,4 +45,25 @@ int gw_rbd_spec_parse(const char *text, struct gw_rbd_spec *spec, struct gw_erro
  */
 int gw_rbd_facts(struct gw_rados *rados, struct gw_rados_call *call, const char *spec);
 
+enum { GW_RBD_LOCKS_MAX = 16 };
+
+struct gw_rbd_lock {
+    const char *spec;     /* as for gw_rbd_facts() */
+    const char *image_id; /* as it came from there */
+};
+
+/*
+ * When this node came to hold the exclusive locks of n images (1 to GW_RBD_LOCKS_MAX; copied).
+ * done with 0: facts is an array with a moment of CLOCK_MONOTONIC for each, to the millisecond; 0
+ * where nobody at this node's address held it within limit_ms. librbd takes the lock for the first
+ * write that needs it, and not before.
+ *
+ * It reads the locks of the header objects once a millisecond, and keeps the connection's worker
+ * meanwhile: give a limit well below that of the connection. Watching the headers would tell the
+ * moment, too, but librbd waits until each watcher has confirmed its notifications: a daemon that
+ * hangs would hold up the guest. 0 accepted, -EINVAL, -ENOMEM.
+ */
+int gw_rbd_await_locks(struct gw_rados *rados, struct gw_rados_call *call,
+                       const struct gw_rbd_lock *locks, size_t n, unsigned limit_ms);
+
 #endif

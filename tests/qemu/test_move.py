@@ -72,7 +72,7 @@ def test_the_json_object(place):
     parts = migration['breakdown']
     unknown = {'last_pages_ms', 'transfer_ms', 'load_ms'}
     known = {'stop_ms', 'device_ms', 'confirm_ms', 'commit_ms', 'resume_ms'}
-    assert set(parts) == unknown | known | {'first_packet_ms', 'swap_ms'}
+    assert set(parts) == unknown | known | {'first_packet_ms', 'lock_ms', 'swap_ms'}
     assert all(parts[name] is None for name in unknown)
     assert abs(sum(parts[name] for name in known) - migration['blackout_ms']) < 0.01 + \
         2 * migration['blackout_uncertainty_ms']

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labs with a real Ceph, and guests whose disk is in it."""
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -64,7 +65,7 @@ def ceph_lab(*options):
 @pytest.fixture(scope='module')
 def one(needs):
     """A lab whose Ceph is a machine of its own."""
-    with ceph_lab('--ceph') as lab:
+    with ceph_lab('--ceph', '--set', 'breakpoints=true') as lab:
         yield lab
 
 
@@ -73,6 +74,22 @@ def three(needs):
     """A lab with a mon and an OSD on each node."""
     with ceph_lab('--ceph-nodes', '3') as lab:
         yield lab
+
+
+def wait_health(lab, wanted, timeout_s=60):
+    """Until wanted(health) holds."""
+    deadline = time.monotonic() + timeout_s
+    while not wanted(health := lab.ceph.health()):
+        assert time.monotonic() < deadline, health
+
+
+@contextlib.contextmanager
+def stopped(ceph, daemon):
+    ceph.signal(daemon, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        ceph.signal(daemon, signal.SIGCONT)
 
 
 class DiskGuest(godwit_lab.Guest):
@@ -86,9 +103,9 @@ class DiskGuest(godwit_lab.Guest):
         image = lab.ceph.create_image(f'guest{cls.n_made}', DISK_BYTES)
         append = godwit_lab.guest_append(**{'fill': '32MiB', 'wss': '8MiB', 'rate': 5, 'scan': 8,
                                             'disk': DISK_BYTES, 'disk_rate': 200, **settings})
-        guest = cls.start(lab.nodes[node], VM, memory='128MiB', append=append,
-                          disks=[{'rbd': image}])
-        guest.image = image
+        options = {'memory': '128MiB', 'append': append, 'disks': [{'rbd': image}]}
+        guest = cls.start(lab.nodes[node], VM, **options)
+        guest.image, guest.options = image, options
         return guest
 
     def place(self):
@@ -103,17 +120,29 @@ class DiskGuest(godwit_lab.Guest):
         assert migration['state'] == 'completed'
         return migration
 
-    def move_when_clean(self, timeout_s=90):
-        """As move(). A QEMU that was killed counts as a watcher of its image until Ceph's own
-        limit of 30 s, and a move is refused as long; each try takes a second."""
-        source, destination = self.place()
+    def watchers(self):
+        """Addresses of the clients that have its image open."""
+        said = self.lab.ceph.rbd('--format', 'json', 'status', self.image)
+        return [watcher['address'] for watcher in json.loads(said)['watchers']]
+
+    def forget_the_dead(self, healthy=True, timeout_s=60):
+        """Until the cluster is healthy (if asked) and only the guest's node has the image open.
+
+        A QEMU that was killed counts as a watcher for another 30 s, and moves are refused as
+        long. It is fenced, as the refusal says.
+        """
+        here = self.place()[0]
+        if healthy:
+            wait_health(self.lab, lambda health: health['status'] == 'HEALTH_OK')
         deadline = time.monotonic() + timeout_s
         while True:
-            result = source.migrate(VM, destination.name, check=False)
-            if result.status == 0:
-                return result.json
-            assert 'rbd-watcher' in [w['code'] for w in result.json['warnings']], str(result)
-            assert time.monotonic() < deadline, str(result)
+            dead = [address for address in self.watchers()
+                    if not address.startswith(f'{here.address}:')]
+            if not dead:
+                return
+            assert time.monotonic() < deadline, dead
+            for address in dead:
+                self.lab.ceph.command('osd', 'blocklist', 'add', address)
 
     def wait_writes(self, more=1, timeout_s=60):
         """Until the disk has acknowledged so many further writes."""
@@ -138,6 +167,14 @@ class DiskGuest(godwit_lab.Guest):
         self.assert_disk_good()
         self.assert_good(here)
         return here
+
+
+@pytest.fixture(scope='module')
+def resident(one):
+    """A guest that the last tests of a module share; each leaves it running, with a good disk."""
+    guest = DiskGuest.boot(one)
+    yield guest
+    guest.stop()
 
 
 @pytest.fixture

@@ -120,7 +120,8 @@ static json_t *disk(const char *facts, const char *quoted)
     return made;
 }
 
-static void compare(json_t *here, json_t *there, const char *expected, const char *words, size_t i)
+static void compare_by(void (*fn)(const struct gw_rbd_check *, struct gw_findings *), json_t *here,
+                       json_t *there, const char *expected, const char *words, size_t i)
 {
     struct gw_rbd_check check = {here, there, "n1", "n2", "web1"};
     struct gw_findings list = {0};
@@ -128,7 +129,7 @@ static void compare(json_t *here, json_t *there, const char *expected, const cha
     size_t used = 0;
     const struct gw_finding *last;
 
-    gw_rbd_check(&check, &list);
+    fn(&check, &list);
     for (size_t k = 0; k < list.n_items; k++)
         used += (size_t)snprintf(summary + used, sizeof summary - used, "%s%s %s", k ? "; " : "",
                                  gw_finding_level_name(list.items[k].level), list.items[k].code);
@@ -139,6 +140,39 @@ static void compare(json_t *here, json_t *there, const char *expected, const cha
     if (words && !strstr(last->message, words) && !strstr(last->hint, words))
         fail_msg("case %zu: no '%s' in '%s' (%s)", i, words, last->message, last->hint);
     gw_findings_fini(&list);
+}
+
+static void compare(json_t *here, json_t *there, const char *expected, const char *words, size_t i)
+{
+    compare_by(gw_rbd_check, here, there, expected, words, i);
+}
+
+static void after_the_move(void **state)
+{
+    static const struct {
+        const char *here, *findings, *words;
+    } after[] = {
+        {"{'watchers': [" WATCHER("10.0.0.2:0/5") "], 'lock_owners': [" WATCHER(
+             "10.0.0.2:0/5") "]}",
+         "info rbd-handed-over", "10.0.0.2:0/5"},
+        {"{'watchers': [" WATCHER("10.0.0.2:0/5") "], 'lock_owners': []}", "info rbd-handed-over",
+         "nobody holds"},
+        {"{'lock_owners': [" WATCHER("10.0.0.2:0/5") "]}", "warning rbd-watcher",
+         "client 10.0.0.1:0/11 on n1 still has open"},
+        {"{}", "warning rbd-watcher; warning rbd-lock", "holds the lock of"},
+        {"{'exists': false, 'error': 'no answer'}", "warning disk-unchecked", "no answer"},
+        {"{'client_address': '10.0.0.2'}", "", NULL},
+        {"{'read_only': true}", "", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GW_ARRAY_SIZE(after); i++) {
+        json_t *here = disk(here_facts, after[i].here), *there = disk(there_facts, NULL);
+
+        compare_by(gw_rbd_check_handed_over, here, there, after[i].findings, after[i].words, i);
+        json_decref(here);
+        json_decref(there);
+    }
 }
 
 static void every_case(void **state)
@@ -179,7 +213,7 @@ static void who_did_not_ask(void **state)
     compare(here, there, "warning disk-unchecked", "n1 did not ask", 1);
     gw_error_set(&e, GW_E_TIMEOUT, "connect: timed out");
     gw_facts_rbd_answer(here, NULL, &e);
-    compare(here, there, "error rbd-unreachable", "n1 cannot ask the Ceph cluster", 2);
+    compare(here, there, "error rbd-unreachable", "n1 cannot tell what RBD image", 2);
     gw_facts_rbd_answer(here, there, NULL);
     assert_true(json_is_true(json_object_get(here, "exists")));
     json_decref(here);
@@ -192,6 +226,7 @@ int main(void)
         cmocka_unit_test(every_case),
         cmocka_unit_test(features_that_stop_a_move),
         cmocka_unit_test(who_did_not_ask),
+        cmocka_unit_test(after_the_move),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

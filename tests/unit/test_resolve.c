@@ -25,11 +25,15 @@ static void nothing_unsafe_is_allowed(void **state)
         struct gw_resolve_facts f = at(i % 5, i / 5 % 5, i / 25 % 5, i / 125);
         bool resume = !gw_resolve_refusal(&f, GW_RESOLVE_RESUME),
              discard = !gw_resolve_refusal(&f, GW_RESOLVE_DISCARD),
-             release = !gw_resolve_refusal(&f, GW_RESOLVE_RELEASE);
+             release = !gw_resolve_refusal(&f, GW_RESOLVE_RELEASE),
+             fence = !gw_resolve_refusal(&f, GW_RESOLVE_FENCE);
 
         n_allowed[GW_RESOLVE_RESUME] += resume;
         n_allowed[GW_RESOLVE_DISCARD] += discard;
         n_allowed[GW_RESOLVE_RELEASE] += release;
+        n_allowed[GW_RESOLVE_FENCE] += fence;
+        if (fence)
+            assert_true(f.dead && f.there == GW_RESOLVE_SILENT);
         assert_true(gw_resolve_summary(&f)[0] != '\0');
         if (resume) {
             assert_int_equal(f.here, GW_RESOLVE_PAUSED);
@@ -48,7 +52,7 @@ static void nothing_unsafe_is_allowed(void **state)
                         (f.there == GW_RESOLVE_SILENT && f.dead));
         }
         if (f.record == GW_RESOLVE_UNREADABLE)
-            assert_false(resume || discard || release);
+            assert_false(resume || discard || release || fence);
     }
     for (unsigned a = 0; a < GW_RESOLVE_ACTION_MAX; a++)
         assert_true(n_allowed[a] > 0);

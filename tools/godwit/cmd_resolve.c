@@ -14,6 +14,7 @@ static const struct {
     {"resume", "lets the copy that is paused here run"},
     {"discard", "ends the copy that is paused here"},
     {"release", "deletes the owner record, so that the guest can be started afresh"},
+    {"fence", "keeps the other node's QEMU from the disks on RBD, for good"},
 };
 
 static void show_record(const json_t *record)
@@ -52,6 +53,14 @@ static void show_actions(const json_t *answer, const char *vm, bool allowed)
     }
 }
 
+static void show_fenced(const json_t *clients)
+{
+    if (json_array_size(clients) == 0)
+        gw_cli_print("  fenced         nobody there has a disk open");
+    for (size_t i = 0; i < json_array_size(clients); i++)
+        gw_cli_print("  fenced         %s", json_string_value(json_array_get(clients, i)));
+}
+
 static void show(const json_t *answer)
 {
     const char *uuid = gw_field_str(answer, "uuid", "?"), *vm = gw_field_str(answer, "vm", uuid);
@@ -64,6 +73,8 @@ static void show(const json_t *answer)
                  gw_field_str(answer, "node", "this node"));
     if (other)
         gw_cli_print("  QEMU there     %s (%s)", gw_field_str(answer, "there", "?"), other);
+    if (json_object_get(answer, "fenced"))
+        show_fenced(json_object_get(answer, "fenced"));
     show_actions(answer, vm, true);
     show_actions(answer, vm, false);
 }
@@ -84,8 +95,15 @@ static int wanted(const struct gw_args *args, const char **actionp)
 
 int gw_cmd_resolve(struct gw_cli *cli, const struct gw_args *args)
 {
-    const char *pool = gw_args_text(args, "pool");
-    gw_autofree char *query = gw_text_format("%s%s", pool ? "?pool=" : "", pool ? pool : "");
+    static const char letters[] = /* the first of images only */
+        "/abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const char *pool = gw_args_text(args, "pool"), *image = gw_args_text(args, "image");
+    const char *where = image ? image : pool;
+    gw_autofree char *query = gw_text_format("%s%s",
+                                             image  ? "?image="
+                                             : pool ? "?pool="
+                                                    : "",
+                                             where ? where : "");
     gw_autofree char *path = gw_client_path("/v1/resolve/", args->operand, query);
     const char *dead = gw_args_text(args, "dead"), *action;
     GW_REPLY_AUTO struct gw_reply reply = {0};
@@ -93,9 +111,9 @@ int gw_cmd_resolve(struct gw_cli *cli, const struct gw_args *args)
     struct gw_error e;
     json_t *body;
 
-    if (pool &&
-        pool[strspn(pool, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")]) {
-        gw_error_set(&e, GW_E_USAGE, "'%s' is not the name of a pool", pool);
+    if (where && where[strspn(where, &letters[!image])]) {
+        gw_error_set(&e, GW_E_USAGE, "'%s' is not the name of %s", where,
+                     image ? "an image" : "a pool");
         return gw_cli_fail(cli, &e);
     }
     if (wanted(args, &action) < 0 || (dead && !action)) {

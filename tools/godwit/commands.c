@@ -49,6 +49,8 @@ static const struct gw_option resolve_options[] = {
     {"resume", NULL, "let the copy that is paused here run", GW_OPTION_FLAG},
     {"discard", NULL, "end the copy that is paused here", GW_OPTION_FLAG},
     {"release", NULL, "delete the record of a guest that is gone", GW_OPTION_FLAG},
+    {"fence", NULL, "keep the other node's QEMU from the disks on RBD", GW_OPTION_FLAG},
+    {"image", "IMAGE", "a disk on RBD, if it is on no node any more", GW_OPTION_TEXT},
     {"pool", "POOL", "where its disks on RBD are, if it is on no node any more", GW_OPTION_TEXT},
     {"dead", "NODE", "you have made sure that no QEMU of the guest is left there", GW_OPTION_TEXT},
     {0},

@@ -40,11 +40,17 @@ static void report_breakdown(const json_t *record)
 {
     static const struct {
         const char *key, *name;
-    } parts[] = {{"stop_ms", "stop"},      {"last_pages_ms", "last pages"},
-                 {"device_ms", "devices"}, {"transfer_ms", "transfer"},
-                 {"load_ms", "load"},      {"confirm_ms", "confirm"},
-                 {"verify_ms", "verify"},  {"commit_ms", "commit"},
-                 {"resume_ms", "resume"},  {"first_packet_ms", "then to the first packet"}};
+    } parts[] = {{"stop_ms", "stop"},
+                 {"last_pages_ms", "last pages"},
+                 {"device_ms", "devices"},
+                 {"transfer_ms", "transfer"},
+                 {"load_ms", "load"},
+                 {"confirm_ms", "confirm"},
+                 {"verify_ms", "verify"},
+                 {"commit_ms", "commit"},
+                 {"resume_ms", "resume"},
+                 {"first_packet_ms", "then to the first packet"},
+                 {"lock_ms", "to the lock of the disks"}};
     const json_t *breakdown = gw_field_object(record, "breakdown");
     const char *before = "  blackout  ";
 
