@@ -40,8 +40,8 @@ struct outgoing {
     char uri[320];      /* where the destination's QEMU listens */
     struct gw_peer_conn *connecting;
     struct gw_peer_handler connect_handler;
-    struct gw_qmp_batch batch;  /* ARM, DISARM */
-    struct gw_qmp_call op_call; /* START, SWITCH, RESUME */
+    struct gw_qmp_batch batch;  /* ARM, RESUME, DISARM */
+    struct gw_qmp_call op_call; /* START, SWITCH */
     enum gw_op op;              /* what op_call is for */
     struct gw_qmp_call progress_call, yank_call, limit_call;
     struct gw_converge converge; /* how long QEMU may pause the guest */
@@ -300,15 +300,13 @@ static void op_disarm(struct outgoing *o)
              back);
 }
 
-/* START, SWITCH, RESUME: one command each */
+/* START, SWITCH: one command each */
 
 static void op_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
 
     (void)reply;
-    if (o->op == GW_OP_RESUME) /* no later than its traffic */
-        gw_nethook_end(gw_steal_ptr(&o->hook), &o->base.machine);
     done(o, o->op, error);
 }
 
@@ -351,13 +349,38 @@ static void op_start(struct outgoing *o)
         command(o, GW_OP_START, "migrate", json_pack("{s:s}", "uri", o->uri));
 }
 
+/* RESUME: a failed migration must not leave the guest paused unnoticed, so QEMU is not only told.
+ */
+
+static void resumed(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(batch, struct outgoing, batch);
+    const json_t *status = json_object_get(replies, "status");
+    const char *name = json_string_value(json_object_get(status, "status"));
+    struct gw_error why;
+
+    gw_nethook_end(gw_steal_ptr(&o->hook), &o->base.machine); /* no later than its traffic */
+    if (!error && !json_is_true(json_object_get(status, "running"))) {
+        gw_error_set(&why, GW_E_QEMU, "QEMU of %s was told to let it run, and says: %s",
+                     o->base.vm_name, name ? name : "nothing");
+        error = &why;
+    }
+    done(o, GW_OP_RESUME, error);
+}
+
 /* The guest comes back to life here: so does its traffic. */
 static void op_resume(struct outgoing *o)
 {
+    struct gw_qmp_link *qmp = o->base.vm->qmp;
+
     if (o->base.vm->net)
         gw_guestnet_take(o->base.vm->net);
     o->came_back = true;
-    command(o, GW_OP_RESUME, "cont", NULL);
+    gw_qmp_batch_fini(&o->batch);
+    gw_qmp_batch_init(&o->batch, resumed);
+    gw_qmp_batch_add(&o->batch, qmp, "cont", false, "cont", NULL);
+    gw_qmp_batch_add(&o->batch, qmp, "status", false, "query-status", NULL);
+    gw_qmp_batch_end(&o->batch);
 }
 
 /* What waits in the taps here, where nobody will read it any more, is for the guest over there. */
