@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/conns.h"
 #include "host/converge.h"
 #include "host/facts.h"
 #include "host/findings.h"
@@ -34,10 +35,11 @@ struct outgoing {
     struct gw_migration base;
     struct gw_inspect inspect;
     bool inspecting;
-    json_t *facts;      /* of the guest and of this node */
-    json_t *spec;       /* of the VM: what PREPARE carries, even if QEMU ends meanwhile */
-    json_t *peer_facts; /* of the destination, from PREPARED */
-    char uri[320];      /* where the destination's QEMU listens */
+    json_t *facts;         /* of the guest and of this node */
+    json_t *spec;          /* of the VM: what PREPARE carries, even if QEMU ends meanwhile */
+    json_t *peer_facts;    /* of the destination, from PREPARED */
+    char uri[320];         /* where the destination's QEMU listens */
+    struct gw_conns conns; /* QEMU's, to there; none on the carrier's route */
     struct gw_peer_conn *connecting;
     struct gw_peer_handler connect_handler;
     struct gw_qmp_batch batch;  /* ARM, RESUME, DISARM */
@@ -55,10 +57,10 @@ struct outgoing {
     struct event *hear_timer; /* DESTROY waits for that */
     struct gw_nethook *hook;  /* NULL: none, or it was told the end */
     struct gw_nethook_call hook_call;
-    bool came_back;        /* the guest was paused, and was let run here again */
-    json_t *carrier_offer; /* of the destination, from PREPARED */
-    char carrier_host[GW_NODE_ADDRESS_MAX + 1];
-    uint16_t carrier_port;
+    bool came_back;                     /* the guest was paused, and was let run here again */
+    json_t *carrier_offer;              /* of the destination, from PREPARED */
+    char host[GW_NODE_ADDRESS_MAX + 1]; /* of uri; on the carrier's route, of the carrier */
+    uint16_t port;
     bool zero_pages;        /* the multifd channels have zero pages, too: a history can be kept */
     char carrier_path[108]; /* where QEMU connects to */
 };
@@ -322,7 +324,7 @@ static int open_carrier(struct outgoing *o, struct gw_error *error)
 {
     const struct gw_native_wishes *wishes = &o->base.wishes;
     struct gw_carrier_source source = {
-        .port = o->carrier_port,
+        .port = o->port,
         .bandwidth_bytes_per_s = wishes->bandwidth_bytes_per_s,
         .zstd = wishes->zstd,
         .level_max = gw_codec_zstd.level_max,
@@ -334,7 +336,7 @@ static int open_carrier(struct outgoing *o, struct gw_error *error)
     if (gw_carrier_offer_from_json(o->carrier_offer, o->zero_pages ? GW_CARRIER_HISTORY_PERCENT : 0,
                                    options.secret, &ram, error) < 0)
         return -1;
-    options.host = o->carrier_host;
+    options.host = o->host;
     source.ram = &ram;
     return gw_carrier_new_source(&options, &source, &o->base.carrier, error);
 }
@@ -399,8 +401,30 @@ static void send_frames(struct outgoing *o)
     json_decref(body);
 }
 
+/*
+ * QEMU 10.0.2 with several multifd channels may hang for ever, and the guest with it, if it learns
+ * only now that the destination's QEMU is gone: multifd_send_sync_main() waits, with the lock that
+ * everything needs, for a thread that has ended without telling it (seen, with gdb). What is known
+ * before is free of that.
+ */
+static bool is_cut_off(struct outgoing *o)
+{
+    struct gw_error error;
+
+    if (gw_conns_n_ended(&o->conns) <= 0)
+        return false;
+    gw_error_set(&error, GW_E_QEMU_GONE, "QEMU on %s closed its connections before the switchover",
+                 o->base.peer);
+    gw_error_hint(&error, "see `godwit log %s` on both nodes, and start the migration again",
+                  o->base.id);
+    done(o, GW_OP_SWITCH, &error);
+    return true;
+}
+
 static void op_switch(struct outgoing *o)
 {
+    if (is_cut_off(o))
+        return;
     o->base.record.blackout.switch_ns = gw_clock_ns();
     command(o, GW_OP_SWITCH, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"));
 }
@@ -525,6 +549,8 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     p->round = (uint32_t)json_u64(ram, "dirty-sync-count");
     p->expected_blackout_ns = json_u64(reply, "expected-downtime") * 1000000;
     gw_record_progress(&o->base.record, p, gw_clock_ns());
+    if (o->base.machine.phase == GW_PRECOPY && !o->base.carrier)
+        gw_conns_find(&o->conns, o->host, o->port);
     if (o->base.machine.phase == GW_PRECOPY &&
         gw_converge_round(&o->converge, p->round, p->remaining_bytes))
         settle_for_the_policy(o);
@@ -676,9 +702,9 @@ static int take_prepared(struct outgoing *o, const json_t *body, struct gw_error
         strspn(port, "0123456789") != strlen(port) || !gw_node_address_valid(host))
         return gw_error_set(error, GW_E_PROTOCOL, "no address in it");
     snprintf(o->uri, sizeof o->uri, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
+    snprintf(o->host, sizeof o->host, "%s", host);
+    o->port = (uint16_t)atoi(port);
     if (o->base.wishes.carrier) {
-        snprintf(o->carrier_host, sizeof o->carrier_host, "%s", host);
-        o->carrier_port = (uint16_t)atoi(port);
         json_decref(o->carrier_offer);
         o->carrier_offer = json_incref(json_object_get(body, "carrier"));
         snprintf(o->uri, sizeof o->uri, "unix:%s", o->carrier_path);
