@@ -16,12 +16,12 @@
 #include "shell/error_json.h"
 #include "shell/outgoing.h"
 #include "shell/resolve.h"
+#include "shell/resume.h"
 #include "util/cleanup.h"
 
-#define RESUME_TIMEOUT_NS UINT64_C(10000000000)
-#define HISTORY_SHOWN     100
-#define TTL_DEFAULT_S     900
-#define TTL_MAX_S         (7 * 24 * 3600)
+#define HISTORY_SHOWN 100
+#define TTL_DEFAULT_S 900
+#define TTL_MAX_S     (7 * 24 * 3600)
 
 static struct gw_daemon *daemon_of(struct gw_http_api *api)
 {
@@ -207,48 +207,12 @@ static void vms_stop(struct gw_http_api *api, struct gw_http_request *request)
     }
 }
 
-struct resume_request {
-    struct gw_qmp_call call;
-    struct gw_http_request *request;
-};
-
-static void resumed(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
-{
-    struct resume_request *r = gw_container_of(call, struct resume_request, call);
-
-    (void)reply;
-    if (error)
-        gw_http_fail(r->request, error);
-    else
-        gw_http_reply(r->request, 204, NULL);
-    free(r);
-}
-
-/* Where a migration left open who runs the guest, resolving is more than resuming. */
 static void vms_resume(struct gw_http_api *api, struct gw_http_request *request)
 {
     struct gw_vm *vm = vm_of(daemon_of(api), request);
-    struct resume_request *r;
 
-    if (!vm)
-        return;
-    if (vm->migration[0] || vm->incoming || vm->watcher || !gw_vm_can_talk(vm)) {
-        refuse(request, GW_E_STATE, "the VM is being moved or started, or QEMU does not answer",
-               "see `godwit vm show` and `godwit status`");
-        return;
-    }
-    if (vm->contested[0]) {
-        refuse(request, GW_E_STATE,
-               "a migration left this VM paused, and may have left it running elsewhere",
-               "`godwit resolve` shows what is known, and resumes it if that is safe");
-        return;
-    }
-    r = calloc(1, sizeof *r);
-    if (!r)
-        abort();
-    r->call.done = resumed;
-    r->request = request;
-    gw_qmp_link_execute(vm->qmp, &r->call, "cont", NULL, RESUME_TIMEOUT_NS);
+    if (vm)
+        gw_resume_start(vm, reply_later(request, 204));
 }
 
 struct resolve_request {

@@ -12,14 +12,17 @@
 /* Leaves 47 bytes of a unix socket's path for what stands below run_dir. */
 #define RUN_DIR_MAX 60
 /* Of a network hook, in seconds; prepare must end before the preparing of a migration does. */
-#define HOOK_TIMEOUT_DEFAULT 10u
-#define HOOK_TIMEOUT_MAX     50u
+#define HOOK_TIMEOUT_DEFAULT   10u
+#define HOOK_TIMEOUT_MAX       50u
+#define COMMIT_TIMEOUT_DEFAULT 60u
+#define COMMIT_TIMEOUT_MIN     5u /* longer than it takes to ask the owner record */
+#define COMMIT_TIMEOUT_MAX     600u
 
 /* The file as it stands there. */
 struct config_file {
     char *name, *listen, *migration_address, *migration_ports, *state_dir, *run_dir, *socket, *qemu,
         *policies_dir, *owner_store, *ceph_conf, *ceph_user, *network_hook;
-    unsigned *network_hook_timeout;
+    unsigned *network_hook_timeout, *commit_timeout;
     enum gw_log_level *log_level;
     bool *breakpoints, *announce_addresses;
 };
@@ -51,6 +54,7 @@ static const cyaml_schema_field_t fields[] = {
     STRING(network_hook, 1024),
     CYAML_FIELD_UINT_PTR("network_hook_timeout", OPTIONAL, struct config_file,
                          network_hook_timeout),
+    CYAML_FIELD_UINT_PTR("commit_timeout", OPTIONAL, struct config_file, commit_timeout),
     CYAML_FIELD_ENUM_PTR("log_level", OPTIONAL | CYAML_FLAG_STRICT, struct config_file, log_level,
                          levels, GW_ARRAY_SIZE(levels)),
     CYAML_FIELD_BOOL_PTR("breakpoints", OPTIONAL, struct config_file, breakpoints),
@@ -280,6 +284,18 @@ static int take_hook(struct reader *r)
     return c->network_hook ? need_absolute(r, "network_hook", c->network_hook) : 0;
 }
 
+static int take_commit(struct reader *r)
+{
+    const unsigned *timeout_s = r->file->commit_timeout;
+    struct gw_config *c = r->config;
+
+    c->commit_timeout_s = timeout_s ? *timeout_s : COMMIT_TIMEOUT_DEFAULT;
+    if (c->commit_timeout_s < COMMIT_TIMEOUT_MIN || c->commit_timeout_s > COMMIT_TIMEOUT_MAX)
+        return REJECT(r, "commit_timeout", "%u is not between %u and %u seconds",
+                      c->commit_timeout_s, COMMIT_TIMEOUT_MIN, COMMIT_TIMEOUT_MAX);
+    return 0;
+}
+
 static int take_all(struct reader *r)
 {
     r->config->breakpoints = r->file->breakpoints && *r->file->breakpoints;
@@ -289,7 +305,7 @@ static int take_all(struct reader *r)
         return -1;
     if (take_paths(r) < 0 || take_socket(r) < 0 || take_qemu(r) < 0)
         return -1;
-    return take_ceph(r) < 0 ? -1 : take_hook(r);
+    return take_ceph(r) < 0 || take_commit(r) < 0 ? -1 : take_hook(r);
 }
 
 static int build(struct reader *r, struct gw_config **configp)

@@ -17,6 +17,7 @@
  *     network_hook: /usr/local/sbin/move    run when a guest moves, see nethook.h
  *     network_hook_timeout: 10              seconds after which it is killed
  *     announce_addresses: true              with a guest that moves, those that it has claimed
+ *     commit_timeout: 60                    seconds to ask a destination that was told to commit
  *     log_level: info                       error, warning, info, debug
  *
  *     breakpoints: false                    for tests: see breakpoint.h
@@ -55,6 +56,7 @@ struct gw_config {
     bool announce_addresses;
     char *network_hook;              /* absolute; NULL: none */
     unsigned network_hook_timeout_s; /* 1 to 50 */
+    unsigned commit_timeout_s;       /* 5 to 600 */
     enum gw_log_level log_level;
     bool breakpoints;
 };

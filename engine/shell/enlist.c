@@ -20,6 +20,7 @@ struct enlist {
     struct gw_vm_call *caller;
     struct gw_daemon *daemon;
     struct gw_vm *vm;
+    struct gw_error why; /* fail() */
     bool adopt;
 };
 
@@ -36,17 +37,31 @@ static void finish(struct enlist *e, const struct gw_error *error)
     caller->done(caller, vm, error);
 }
 
+static void ended(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
+{
+    struct enlist *e = gw_container_of(call, struct enlist, launch_call);
+    struct gw_error why = e->why;
+
+    (void)vm;
+    (void)error; /* the first one counts */
+    finish(e, &why);
+}
+
+/* Whoever hears that it was not started may rely on it that nothing of it is here. */
 static void fail(struct enlist *e, const struct gw_error *error)
 {
-    struct gw_error why = *error;
     struct gw_vm *vm = gw_steal_ptr(&e->vm);
 
+    e->why = *error;
     vm->watcher = NULL;
-    if (e->adopt)
+    if (e->adopt) {
         gw_vm_detach(vm);
-    else
-        gw_vm_end(vm, NULL);
-    finish(e, &why);
+        ended(&e->launch_call, NULL, NULL);
+        return;
+    }
+    gw_qmp_batch_fini(&e->batch);
+    e->launch_call.done = ended;
+    gw_vm_end(vm, &e->launch_call);
 }
 
 static void gone(struct gw_vm_watcher *watcher, const struct gw_error *error)

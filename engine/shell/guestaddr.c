@@ -3,6 +3,7 @@
 #include <net/ethernet.h>
 #include <netinet/ether.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "host/tapwatch.h"
 #include "shell/daemon.h"
@@ -22,6 +23,7 @@ struct nic {
 };
 
 struct gw_guestaddr {
+    struct gw_vm *vm;
     struct event *timer;
     struct nic nics[GW_VM_MAX_NICS];
     unsigned n_nics;
@@ -39,13 +41,35 @@ static void hear(struct nic *nic)
                               frame.n_bytes - sizeof(struct virtio_net_hdr));
 }
 
+static bool has(const struct gw_addresses *a, const struct gw_address *address)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (memcmp(&a->items[i], address, sizeof *address) == 0)
+            return true;
+    return false;
+}
+
+/* An address goes only when a new one comes. */
+static bool has_news(const struct gw_addresses *before, const struct gw_addresses *now)
+{
+    for (size_t i = 0; i < now->n; i++)
+        if (!has(before, &now->items[i]))
+            return true;
+    return false;
+}
+
 static void is_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct nic *nic = arg;
+    struct gw_addresses before = nic->known;
+    struct gw_vm *vm = nic->owner->vm;
 
     (void)fd;
     (void)what;
     hear(nic);
+    /* A migration saves it at its end, and must not be held up before that. */
+    if (has_news(&before, &nic->known) && vm->in_journal && !vm->migration[0])
+        gw_vm_save(vm);
     event_add(nic->owner->timer, &pause_between);
 }
 
@@ -86,6 +110,7 @@ struct gw_guestaddr *gw_guestaddr_open(struct gw_vm *vm)
     g = calloc(1, sizeof *g);
     if (!g || !(g->timer = evtimer_new(vm->daemon->base, listen_again, g)))
         abort();
+    g->vm = vm;
     for (; g->n_nics < vm->n_taps && g->n_nics < vm->spec->n_nics; g->n_nics++) {
         g->nics[g->n_nics].owner = g;
         open_nic(vm, g->n_nics, &g->nics[g->n_nics]);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The addresses that a VM's NICs have claimed (host/addresses.h), heard at its taps for as long as
- * it is on this node, and brought along when it moves.
+ * it is on this node, and brought along when it moves. They are part of what the journal has of the
+ * VM: a guest that has claimed its address once need not do so again for a daemon that is
+ * restarted.
  *
- * A guest that claims without end costs a bounded number of reads a second.
+ * A guest that claims without end costs a bounded number of reads, and one write of the journal for
+ * each of its NICs, a second.
  */
 #ifndef GW_SHELL_GUESTADDR_H
 #define GW_SHELL_GUESTADDR_H
@@ -29,7 +32,7 @@ const struct gw_addresses *gw_guestaddr_of(struct gw_guestaddr *g, unsigned nic)
 /* An array of {"nic", "addresses"} for another node; a new reference. */
 json_t *gw_guestaddr_to_json(struct gw_guestaddr *g);
 
-/* Adds what a peer says; untrusted: what is malformed is passed over. */
+/* Adds what a peer or the journal says; untrusted: what is malformed is passed over. */
 void gw_guestaddr_from_json(struct gw_guestaddr *g, const json_t *json);
 
 #endif

@@ -57,7 +57,7 @@ static void changed(struct gw_owner_call *call, int result, const struct gw_owne
     }
 }
 
-static bool is_void(const struct gw_vm *vm, const struct gw_owner *record)
+bool gw_hold_is_void(const struct gw_vm *vm, const struct gw_owner *record)
 {
     return record->epoch == vm->void_owner.epoch && strcmp(record->node, vm->void_owner.node) == 0;
 }
@@ -99,7 +99,7 @@ static void was_read(struct gw_owner_call *call, int result, const struct gw_own
         gw_owners_create(vm->daemon->owners, vm->spec, call, &ours);
     else if (result != 0)
         finish(hold, error);
-    else if (strcmp(current->node, ours.node) != 0 && !is_void(vm, current))
+    else if (strcmp(current->node, ours.node) != 0 && !gw_hold_is_void(vm, current))
         is_anothers(hold, current);
     else if (hold->how == GW_HOLD_RENEW || (vm->void_owner.epoch && hold->how != GW_HOLD_LOOK))
         gw_owners_swap(vm->daemon->owners, vm->spec, call, current, &ours);

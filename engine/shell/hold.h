@@ -40,6 +40,9 @@ void gw_hold_cancel(struct gw_hold *hold);
  */
 void gw_hold_settle(struct gw_vm *vm, const struct gw_owner *theirs);
 
+/* Whether this record is the one of gw_hold_settle(): ours, although it names another node. */
+bool gw_hold_is_void(const struct gw_vm *vm, const struct gw_owner *record);
+
 /* Stops trying, because the VM goes. Fine where there is nothing to settle. */
 void gw_hold_settle_cancel(struct gw_vm *vm);
 

@@ -516,6 +516,7 @@ int gw_migration_init(struct gw_migration *m, struct gw_daemon *daemon, enum gw_
     STAILQ_INIT(&m->posted);
     TAILQ_INSERT_TAIL(&daemon->migrations, m, link);
     gw_machine_init(&m->machine, role, &gw_limits_default);
+    m->machine.limits.committing_ns = daemon->config->commit_timeout_s * GW_NS_PER_S;
     gw_record_init(&m->record, gw_clock_ns());
     if (id)
         snprintf(m->id, sizeof m->id, "%s", id);

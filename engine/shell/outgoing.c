@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/conns.h"
 #include "host/converge.h"
 #include "host/facts.h"
 #include "host/findings.h"
@@ -45,10 +46,11 @@ struct outgoing {
     json_t *disks_after;    /* facts of its disks when QEMU had ended */
     struct gw_ceph_ask ask; /* about them */
     char uri[320];          /* where the destination's QEMU listens */
+    struct gw_conns conns;  /* QEMU's, to there; none on the carrier's route */
     struct gw_peer_conn *connecting;
     struct gw_peer_handler connect_handler;
-    struct gw_qmp_batch batch;  /* ARM, DISARM */
-    struct gw_qmp_call op_call; /* START, SWITCH, RESUME */
+    struct gw_qmp_batch batch;  /* ARM, RESUME, DISARM */
+    struct gw_qmp_call op_call; /* START, SWITCH */
     enum gw_op op;              /* what op_call is for */
     struct gw_qmp_call progress_call, yank_call, limit_call, goodput_call, bandwidth_call;
     struct gw_goodput goodput; /* of the carrier */
@@ -63,14 +65,14 @@ struct outgoing {
     bool final_figures;              /* the figures being asked for are the last ones */
     bool listens;             /* the destination will say when the guest has sent its first frame */
     bool awaits_locks;        /* … and when it held the locks of its disks */
-    bool verified;            /* QEMU has ended, and the cluster has said who has its disks */
+    bool handed_over;         /* QEMU has ended, and the cluster has said who has its disks */
     struct event *hear_timer; /* DESTROY waits for that */
     struct gw_nethook *hook;  /* NULL: none, or it was told the end */
     struct gw_nethook_call hook_call;
-    bool came_back;        /* the guest was paused, and was let run here again */
-    json_t *carrier_offer; /* of the destination, from PREPARED */
-    char carrier_host[GW_NODE_ADDRESS_MAX + 1];
-    uint16_t carrier_port;
+    bool came_back;                     /* the guest was paused, and was let run here again */
+    json_t *carrier_offer;              /* of the destination, from PREPARED */
+    char host[GW_NODE_ADDRESS_MAX + 1]; /* of uri; on the carrier's route, of the carrier */
+    uint16_t port;
     bool zero_pages;        /* the multifd channels have zero pages, too: a history can be kept */
     char carrier_path[108]; /* where QEMU connects to */
     bool peer_verifies;     /* it has said that it can hash its memory */
@@ -334,15 +336,13 @@ static void op_disarm(struct outgoing *o)
              back);
 }
 
-/* START, SWITCH, RESUME: one command each */
+/* START, SWITCH: one command each */
 
 static void op_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(call, struct outgoing, op_call);
 
     (void)reply;
-    if (o->op == GW_OP_RESUME) /* no later than its traffic */
-        gw_nethook_end(gw_steal_ptr(&o->hook), &o->base.machine);
     done(o, o->op, error);
 }
 
@@ -358,7 +358,7 @@ static int open_carrier(struct outgoing *o, struct gw_error *error)
 {
     const struct gw_native_wishes *wishes = &o->base.wishes;
     struct gw_carrier_source source = {
-        .port = o->carrier_port,
+        .port = o->port,
         .bandwidth_bytes_per_s = wishes->bandwidth_bytes_per_s,
         .zstd = wishes->zstd,
         .level_max = gw_codec_zstd.level_max,
@@ -370,7 +370,7 @@ static int open_carrier(struct outgoing *o, struct gw_error *error)
     if (gw_carrier_offer_from_json(o->carrier_offer, o->zero_pages ? GW_CARRIER_HISTORY_PERCENT : 0,
                                    options.secret, &ram, error) < 0)
         return -1;
-    options.host = o->carrier_host;
+    options.host = o->host;
     source.ram = &ram;
     return gw_carrier_new_source(&options, &source, &o->base.carrier, error);
 }
@@ -385,13 +385,38 @@ static void op_start(struct outgoing *o)
         command(o, GW_OP_START, "migrate", json_pack("{s:s}", "uri", o->uri));
 }
 
+/* RESUME: a failed migration must not leave the guest paused unnoticed, so QEMU is not only told.
+ */
+
+static void resumed(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
+{
+    struct outgoing *o = gw_container_of(batch, struct outgoing, batch);
+    const json_t *status = json_object_get(replies, "status");
+    const char *name = json_string_value(json_object_get(status, "status"));
+    struct gw_error why;
+
+    gw_nethook_end(gw_steal_ptr(&o->hook), &o->base.machine); /* no later than its traffic */
+    if (!error && !json_is_true(json_object_get(status, "running"))) {
+        gw_error_set(&why, GW_E_QEMU, "QEMU of %s was told to let it run, and says: %s",
+                     o->base.vm_name, name ? name : "nothing");
+        error = &why;
+    }
+    done(o, GW_OP_RESUME, error);
+}
+
 /* The guest comes back to life here: so does its traffic. */
 static void op_resume(struct outgoing *o)
 {
+    struct gw_qmp_link *qmp = o->base.vm->qmp;
+
     if (o->base.vm->net)
         gw_guestnet_take(o->base.vm->net);
     o->came_back = true;
-    command(o, GW_OP_RESUME, "cont", NULL);
+    gw_qmp_batch_fini(&o->batch);
+    gw_qmp_batch_init(&o->batch, resumed);
+    gw_qmp_batch_add(&o->batch, qmp, "cont", false, "cont", NULL);
+    gw_qmp_batch_add(&o->batch, qmp, "status", false, "query-status", NULL);
+    gw_qmp_batch_end(&o->batch);
 }
 
 /* What waits in the taps here, where nobody will read it any more, is for the guest over there. */
@@ -410,8 +435,30 @@ static void send_frames(struct outgoing *o)
     json_decref(body);
 }
 
+/*
+ * QEMU 10.0.2 with several multifd channels may hang for ever, and the guest with it, if it learns
+ * only now that the destination's QEMU is gone: multifd_send_sync_main() waits, with the lock that
+ * everything needs, for a thread that has ended without telling it (seen, with gdb). What is known
+ * before is free of that.
+ */
+static bool is_cut_off(struct outgoing *o)
+{
+    struct gw_error error;
+
+    if (gw_conns_n_ended(&o->conns) <= 0)
+        return false;
+    gw_error_set(&error, GW_E_QEMU_GONE, "QEMU on %s closed its connections before the switchover",
+                 o->base.peer);
+    gw_error_hint(&error, "see `godwit log %s` on both nodes, and start the migration again",
+                  o->base.id);
+    done(o, GW_OP_SWITCH, &error);
+    return true;
+}
+
 static void op_switch(struct outgoing *o)
 {
+    if (is_cut_off(o))
+        return;
     o->base.record.blackout.switch_ns = gw_clock_ns();
     command(o, GW_OP_SWITCH, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"));
 }
@@ -623,6 +670,8 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     p->round = (uint32_t)json_u64(ram, "dirty-sync-count");
     p->expected_blackout_ns = json_u64(reply, "expected-downtime") * 1000000;
     gw_record_progress(&o->base.record, p, gw_clock_ns());
+    if (o->base.machine.phase == GW_PRECOPY && !o->base.carrier)
+        gw_conns_find(&o->conns, o->host, o->port);
     if (o->base.machine.phase == GW_PRECOPY &&
         gw_converge_round(&o->converge, p->round, p->remaining_bytes))
         settle_for_the_policy(o);
@@ -721,7 +770,7 @@ static void handed_over(struct gw_ceph_ask *ask)
     json_array_extend(o->base.record.warnings, found);
     json_decref(found);
     gw_findings_fini(&findings);
-    o->verified = true;
+    o->handed_over = true;
     if (o->awaits_locks && o->base.conn)
         event_add(o->hear_timer, &locks_limit);
     else
@@ -760,7 +809,7 @@ static void destroy_now(struct outgoing *o)
 static void waited(struct outgoing *o)
 {
     event_del(o->hear_timer);
-    if (o->verified)
+    if (o->handed_over)
         done(o, GW_OP_DESTROY, NULL);
     else
         destroy_now(o);
@@ -850,9 +899,9 @@ static int take_prepared(struct outgoing *o, const json_t *body, struct gw_error
         strspn(port, "0123456789") != strlen(port) || !gw_node_address_valid(host))
         return gw_error_set(error, GW_E_PROTOCOL, "no address in it");
     snprintf(o->uri, sizeof o->uri, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
+    snprintf(o->host, sizeof o->host, "%s", host);
+    o->port = (uint16_t)atoi(port);
     if (o->base.wishes.carrier) {
-        snprintf(o->carrier_host, sizeof o->carrier_host, "%s", host);
-        o->carrier_port = (uint16_t)atoi(port);
         json_decref(o->carrier_offer);
         o->carrier_offer = json_incref(json_object_get(body, "carrier"));
         snprintf(o->uri, sizeof o->uri, "unix:%s", o->carrier_path);
@@ -910,7 +959,8 @@ static void other_message(struct gw_migration *m, unsigned type, const json_t *b
         m->record.blackout.locked_ns = moment(body, "locked_ns", offset_ns);
         o->awaits_locks = false;
     }
-    if (event_pending(o->hear_timer, EV_TIMEOUT, NULL) && (type == GW_WIRE_LOCKED) == o->verified)
+    if (event_pending(o->hear_timer, EV_TIMEOUT, NULL) &&
+        (type == GW_WIRE_LOCKED) == o->handed_over)
         waited(o);
 }
 

@@ -102,6 +102,7 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
         .ran = !json_is_false(json_object_get(whole, "ran")),
         .contested = text(whole, "contested"),
         .migration = text(row, "migration"),
+        .addresses = json_object_get(whole, "addresses"),
         .in_journal = true,
         .taps = taps,
     };

@@ -103,11 +103,12 @@ void gw_vm_save(struct gw_vm *vm)
 
     for (unsigned i = 0; i < vm->n_taps; i++)
         json_array_append_new(taps, json_string(vm->tap_names[i]));
-    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o, s:o*, s:o*, s:s}", "spec",
+    whole = json_pack("{s:o, s:s, s:b, s:b, s:b, s:o, s:o*, s:o*, s:s, s:o}", "spec",
                       gw_vm_spec_to_json(vm->spec), "accel", gw_accel_name(vm->accel), "incoming",
                       (int)(vm->incoming || vm->was_incoming), "foreign", (int)vm->foreign, "ran",
                       (int)vm->ran, "taps", taps, "owner", owner_json(&vm->owner), "void_owner",
-                      owner_json(&vm->void_owner), "contested", vm->contested);
+                      owner_json(&vm->void_owner), "contested", vm->contested, "addresses",
+                      gw_guestaddr_to_json(vm->addresses));
     struct gw_journal_vm row = {
         .name = vm->spec->name,
         .uuid = vm->spec->uuid,
@@ -298,6 +299,8 @@ static void qmp_event(struct gw_qmp_handler *handler, const char *name, json_t *
     struct gw_vm *vm = gw_container_of(handler, struct gw_vm, qmp_handler);
     struct gw_vm_watcher *watcher = vm->watcher;
 
+    if (strcmp(name, "STOP") == 0 || strcmp(name, "RESUME") == 0)
+        vm->status_is_old = true;
     if (strcmp(name, "STOP") == 0 && !vm->incoming)
         set_state(vm, GW_VM_PAUSED);
     if (strcmp(name, "RESUME") == 0 && !vm->incoming)
@@ -396,12 +399,30 @@ static bool is_loading(const char *status)
     return !status || strcmp(status, "inmigrate") == 0 || strcmp(status, "prelaunch") == 0;
 }
 
+static void status_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error);
+
+/*
+ * QEMU finds out and answers in two turns of its main loop, and lets others work in between: an
+ * event that comes before the answer may be newer than the answer (seen with 10.0.2: RESUME after
+ * migrate_cancel, then "finish-migrate").
+ */
+static void ask_status(struct gw_vm *vm)
+{
+    vm->status_is_old = false;
+    vm->status_call.done = status_answered;
+    gw_qmp_link_execute(vm->qmp, &vm->status_call, "query-status", NULL, COMMAND_TIMEOUT_NS);
+}
+
 static void status_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct gw_vm *vm = gw_container_of(call, struct gw_vm, status_call);
 
     if (error) {
         cannot_talk(vm, error);
+        return;
+    }
+    if (vm->status_is_old) {
+        ask_status(vm);
         return;
     }
     if (vm->incoming)
@@ -423,8 +444,7 @@ static void qmp_ready(struct gw_qmp_handler *handler, json_t *greeting)
 
     json_decref(vm->version);
     vm->version = json_incref(json_object_get(greeting, "version"));
-    vm->status_call.done = status_answered;
-    gw_qmp_link_execute(vm->qmp, &vm->status_call, "query-status", NULL, COMMAND_TIMEOUT_NS);
+    ask_status(vm);
 }
 
 /* The link closes because QEMU ends, and then the process says more: wait for it. */
@@ -648,6 +668,7 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
         return -1;
     }
     vm->addresses = gw_guestaddr_open(vm);
+    gw_guestaddr_from_json(vm->addresses, claim->addresses);
     return 0;
 }
 

@@ -62,6 +62,7 @@ struct gw_vm {
     bool launching;      /* until QMP answers; a QEMU that never does is killed */
     bool in_journal;
     bool ended, qmp_is_closed;
+    bool status_is_old;        /* the guest was stopped or resumed since query-status was sent */
     struct gw_error end_error; /* how it ended */
     char *rundir;              /* private directory, removed with the VM; NULL for an adopted one */
     char *log_path;            /* QEMU's own output; NULL for an adopted one */
@@ -109,6 +110,7 @@ struct gw_vm_claim {
     const char *migration; /* id of the one that moves it, or "" */
     struct gw_owner owner; /* epoch 0: none is known */
     struct gw_owner void_owner;
+    const json_t *addresses; /* as gw_guestaddr_to_json() gave them; may be NULL */
     bool in_journal;         /* if the process is gone, what was made for it is removed */
     const char *const *taps; /* those made for it */
     unsigned n_taps;

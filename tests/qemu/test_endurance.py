@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fifty moves in a row: fifty good verdicts, and the daemons do not grow."""
+import statistics
+
 import godwit_lab
 from conftest import figures
 
@@ -23,17 +25,21 @@ def measure(lab):
 
 
 def test_fifty_moves(lab, place):
-    blackouts = []
+    blackouts, swaps = [], []
     warm = snapshot = None
     for number in range(N_MOVES):
         if number == N_WARM:
             warm, snapshot = measure(lab), godwit_lab.snapshot(lab)
-        blackouts.append(place.move()['blackout_ms'])
+        migration = place.move()
+        blackouts.append(migration['blackout_ms'])
+        swaps.append(migration['breakdown']['swap_ms'])
     godwit_lab.assert_nothing_left(lab, snapshot, renewed={'n1', 'n2'})
     cold = measure(lab)
     figures.append(f'{N_MOVES} moves: blackout {min(blackouts)} to {max(blackouts)} ms, median '
                    f'{sorted(blackouts)[N_MOVES // 2]} ms; daemons after {N_WARM} moves {warm}, '
                    f'after {N_MOVES} {cold}')
+    figures.append(f'the commit on the file store, swap_ms of {N_MOVES} moves: median '
+                   f'{statistics.median(swaps):.3f} ms, largest {max(swaps):.3f} ms')
     for name, before in warm.items():
         after = cold[name]
         assert after['descriptors'] == before['descriptors'], (name, before, after)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`godwit resolve`: what a person is told, and what is refused."""
+import os
 import signal
 import subprocess
 
@@ -14,6 +15,13 @@ def look(node, vm):
 
 def allowed(known):
     return {name for name, action in known['actions'].items() if action['allowed']}
+
+
+def commit_timeout(node, seconds):
+    """How long its daemon asks a destination that is silent; None: as long as by default."""
+    node.set_config(commit_timeout=seconds)
+    node.stop_daemon()
+    node.start_daemon()
 
 
 def test_a_guest_that_runs(lab, place):
@@ -38,6 +46,7 @@ def test_the_owner_does_not_answer(lab, place):
     """The destination's daemon dies after the commit and stays away; the source cannot know."""
     place.move()  # so that its command line is that of a QEMU that received it
     source, destination, guest = place.source, place.destination, place.guest
+    commit_timeout(source, 8)
     before = godwit_lab.snapshot(lab)
     uuid = guest.uuid()
     claimed = godwit_lab.Breakpoint(destination, 'destination done claim')
@@ -68,6 +77,22 @@ def test_the_owner_does_not_answer(lab, place):
     place.find()
     place.move()
     godwit_lab.assert_nothing_left(lab, before, {source.name, destination.name})
+    commit_timeout(source, None)
+
+
+def test_a_copy_whose_record_went_elsewhere(lab, place):
+    """`godwit vm resume` asks the record, too: what this node remembers may be old."""
+    uuid = place.guest.uuid()
+    directory = f'{lab.owners}/{uuid}'
+    name, = os.listdir(directory)
+    os.rename(f'{directory}/{name}', f'{lab.owners}/{uuid}.aside')
+    try:
+        refusal(place.source.godwit('vm', 'resume', VM, '--json', check=False), 1, 'state',
+                'resolve', 'ended elsewhere')
+    finally:
+        os.rename(f'{lab.owners}/{uuid}.aside', f'{directory}/{name}')
+    place.source.godwit('vm', 'resume', VM)
+    place.guest.assert_good(place.source.name)
 
 
 def test_a_node_that_is_gone(lab):

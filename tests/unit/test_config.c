@@ -36,6 +36,7 @@ static void everything_can_be_said(void **state)
                            "announce_addresses: false\n"
                            "network_hook: /h\n"
                            "network_hook_timeout: 50\n"
+                           "commit_timeout: 5\n"
                            "ceph_conf: /c.conf\n"
                            "ceph_user: godwit\n"
                            "log_level: debug\n",
@@ -57,6 +58,7 @@ static void everything_can_be_said(void **state)
     assert_false(c->announce_addresses);
     assert_string_equal(c->network_hook, "/h");
     assert_int_equal(c->network_hook_timeout_s, 50);
+    assert_int_equal(c->commit_timeout_s, 5);
     assert_string_equal(c->ceph_conf, "/c.conf");
     assert_string_equal(c->ceph_user, "godwit");
     assert_int_equal(c->log_level, GW_LOG_DEBUG);
@@ -84,6 +86,7 @@ static void what_is_absent_has_defaults(void **state)
     assert_true(c->announce_addresses);
     assert_null(c->network_hook);
     assert_int_equal(c->network_hook_timeout_s, 10);
+    assert_int_equal(c->commit_timeout_s, 60);
     assert_null(c->ceph_conf);
     assert_null(c->ceph_user);
     assert_int_equal(c->log_level, GW_LOG_INFO);
@@ -134,6 +137,7 @@ static void errors_have_file_line_and_reason(void **state)
         {"qemu: bin/qemu\n", "g.yaml:1: qemu: 'bin/qemu' is not an absolute path"},
         {"network_hook: move\n", "g.yaml:1: network_hook: 'move' is not an absolute path"},
         {"network_hook_timeout: 0\n", "g.yaml:1: network_hook_timeout: 0 is not between 1 and"},
+        {"commit_timeout: 4\n", "g.yaml:1: commit_timeout: 4 is not between 5 and 600"},
         {"network_hook_timeout: 51\n", "g.yaml:1: network_hook_timeout: 51 is not between"},
         {"name: 'a b'\n", "g.yaml:1: name: 'a b' is not a node's name"},
         {"name: ../x\n", "g.yaml:1: name: "},
