@@ -144,11 +144,15 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
 static void take_up(struct gw_daemon *d, const json_t *row)
 {
     struct gw_vm *vm = gw_vm_find(d, text(row, "vm"));
+    bool is_source = strcmp(text(row, "role"), "source") == 0;
     struct gw_error error;
 
+    /* Its end could not be written, and the guest has come back since then. */
+    if (is_source && vm && strcmp(vm->migration, text(row, "id")) != 0)
+        vm = NULL;
     gw_log(&d->log, GW_LOG_WARNING, text(row, "id"), "left in %s as the %s by the last daemon",
            text(row, "phase"), text(row, "role"));
-    if (strcmp(text(row, "role"), "source") != 0)
+    if (!is_source)
         gw_arrival_take_up(d, text(row, "id"), text(row, "vm"), text(row, "uuid"),
                            gw_phase_from_name(text(row, "phase")), vm);
     else if (gw_outgoing_recover(d, row, vm, &error) < 0)

@@ -268,12 +268,28 @@ static void record_changed(struct gw_owner_call *call, int result, const struct 
     resume(r);
 }
 
+/* What is wrong with asking about it now; 0 or -1. */
+static int check_vm(const struct gw_vm *vm, enum gw_resolve_action action, struct gw_error *error)
+{
+    bool busy = vm && (vm->migration[0] || vm->watcher || vm->state == GW_VM_STARTING ||
+                       vm->state == GW_VM_ENDING);
+
+    if (!busy || action == GW_RESOLVE_ACTION_MAX)
+        return 0;
+    gw_error_set(error, GW_E_BUSY, "VM '%s' is being moved, started or ended", vm->spec->name);
+    return gw_error_hint(error, "`godwit status` shows it; wait for its end");
+}
+
 static void act(struct resolve *r)
 {
     const char *why = gw_resolve_refusal(&r->facts, r->action);
     struct gw_owner to = {.may_have_run = true};
     struct gw_error error;
 
+    if (check_vm(vm_of(r), r->action, &error) < 0) { /* it has taken a while to find out */
+        fail(r, &error);
+        return;
+    }
     if (why) {
         gw_error_set(&error, GW_E_STATE, "%s is refused: %s", gw_resolve_action_name(r->action),
                      why);
@@ -405,18 +421,6 @@ static void record_read(struct gw_owner_call *call, int result, const struct gw_
     if (result == 0 && !ours)
         snprintf(r->other, sizeof r->other, "%s", current->node);
     ask_other(r);
-}
-
-/* What is wrong with asking about it now; 0 or -1. */
-static int check_vm(const struct gw_vm *vm, enum gw_resolve_action action, struct gw_error *error)
-{
-    bool busy = vm && (vm->migration[0] || vm->watcher || vm->state == GW_VM_STARTING ||
-                       vm->state == GW_VM_ENDING);
-
-    if (!busy || action == GW_RESOLVE_ACTION_MAX)
-        return 0;
-    gw_error_set(error, GW_E_BUSY, "VM '%s' is being moved, started or ended", vm->spec->name);
-    return gw_error_hint(error, "`godwit status` shows it; wait for its end");
 }
 
 /* Of a VM on this node a copy; otherwise what it takes to find the record. NULL: no memory. */

@@ -13,6 +13,7 @@
 #include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "shell/hold.h"
+#include "shell/migration.h"
 #include "shell/vm.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
@@ -135,6 +136,24 @@ static void remove_rundir(struct gw_vm *vm)
                strerror(errno));
 }
 
+/*
+ * Whether the record is this node's to delete: not while a migration may have given the guest to
+ * another node, which then deletes it.
+ */
+static bool is_surely_ours(const struct gw_vm *vm)
+{
+    const struct gw_migration *m = gw_migration_find(vm->daemon, vm->migration);
+
+    if (!vm->migration[0])
+        return true;
+    if (!m)
+        return false;
+    if (m->machine.role == GW_DESTINATION)
+        return m->machine.phase == GW_FINISHING;
+    return m->only_check || m->machine.phase == GW_PREPARING || m->machine.phase == GW_PRECOPY ||
+           m->machine.phase == GW_SWITCHOVER;
+}
+
 /* Removes everything that was made for it, and the VM itself; QEMU has ended or never began. */
 static void dispose(struct gw_vm *vm)
 {
@@ -143,7 +162,7 @@ static void dispose(struct gw_vm *vm)
     for (unsigned i = 0; i < vm->n_taps; i++)
         gw_tap_delete(vm->tap_names[i], NULL);
     remove_rundir(vm);
-    if (!vm->migration[0]) /* otherwise the migration says whose it is now */
+    if (is_surely_ours(vm))
         gw_hold_release(vm);
     if (vm->in_journal)
         gw_journal_vm_remove(d->journal, vm->spec->name, NULL);
@@ -379,18 +398,14 @@ static void cannot_talk(struct gw_vm *vm, const struct gw_error *error)
         watcher->gone(watcher, error);
 }
 
-/* Of QEMU's run states (qapi/run-state.json) those that only a guest which has executed can be in.
+/*
+ * Of QEMU's run states (qapi/run-state.json) those in which only a guest is that has executed here.
+ * A guest that stood still on the source, after an I/O error say, arrives in that state
+ * (process_incoming_migration_bh() in QEMU's migration/migration.c).
  */
 static bool has_run(const char *status)
 {
-    static const char *const states[] = {"running",   "io-error",       "shutdown",
-                                         "suspended", "guest-panicked", "internal-error",
-                                         "watchdog"};
-
-    for (unsigned i = 0; status && i < GW_ARRAY_SIZE(states); i++)
-        if (strcmp(states[i], status) == 0)
-            return true;
-    return false;
+    return status && (strcmp(status, "running") == 0 || strcmp(status, "suspended") == 0);
 }
 
 /* Those in which a guest on its way is not complete. */
