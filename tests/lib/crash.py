@@ -142,7 +142,7 @@ class Store:
         self.frozen = False
 
     def restart(self):
-        for node in (self.lab.n1, self.lab.n2):
+        for node in self.lab.nodes.values():
             node.stop_daemon()
             node.start_daemon()
 
