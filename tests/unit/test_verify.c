@@ -233,8 +233,7 @@ static void hostile_hashes(void **state)
         "{\"blocks\": []}",
         "{\"blocks\": [1, 2, 3]}",
         "{\"blocks\": [{\"name\": \"ram0\", \"bytes\": 3166208}, {}, {}]}",
-        "{\"blocks\": [{\"name\": \"ram0\", \"bytes\": 3166208, \"hashes\": \"0000000000000000\"}, "
-        "{}, {}]}",
+        "{\"blocks\": [{\"name\": \"ram0\", \"bytes\": 3166208, \"hashes\": \"00\"}, {}, {}]}",
         "{\"blocks\": [{\"name\": \"ram0\", \"bytes\": -1, \"hashes\": \"\"}, {}, {}]}",
         "{\"pages\": \"\"}",
         "{\"error\": 5}",
