@@ -436,6 +436,8 @@ static void stopped_reader_is_dead_in_time(void **state)
 
 enum { THREAD_BYTES = 32 << 20, CHUNK = 100000 };
 
+static uint8_t pattern[256 + CHUNK];
+
 struct reactor {
     struct gw_lane *lane;
     pthread_t thread;
@@ -447,7 +449,6 @@ static void *react(void *arg)
 {
     struct reactor *reactor = arg;
     struct gw_lane *lane = reactor->lane;
-    static uint8_t pattern[256 + CHUNK];
     uint8_t *got = malloc(CHUNK);
     struct iovec out_iov, in_iov = {got, CHUNK};
     struct gw_transfer out = {.iov = &out_iov, .n_iov = 1};
@@ -458,8 +459,6 @@ static void *react(void *arg)
     struct gw_want want;
     bool ended = false;
 
-    for (size_t i = 0; i < sizeof pattern; i++)
-        __atomic_store_n(&pattern[i], (uint8_t)i, __ATOMIC_RELAXED);
     out_iov = (struct iovec){pattern, CHUNK};
     lane->ops->send(lane, &out);
     lane->ops->receive(lane, &in);
@@ -504,6 +503,8 @@ static void lanes_in_threads(void **state)
     struct sides *sides = start(*state, 2);
     struct reactor reactors[4];
 
+    for (size_t i = 0; i < sizeof pattern; i++)
+        pattern[i] = (uint8_t)i;
     for (unsigned i = 0; i < 4; i++) {
         reactors[i].lane = sides->lanes[i & 1][i >> 1];
         assert_int_equal(pthread_create(&reactors[i].thread, NULL, react, &reactors[i]), 0);
