@@ -48,8 +48,8 @@ def test_move_there_and_back(place):
                 f'{seen["longest_gap_ms"]} ms ({seen["lost"]} of {seen["sent"]} lost), UDP for '
                 f'{udp["longest_gap_ms"]} ms ({udp["lost"]} of {udp["sent"]} lost); '
                 f'total {migration["total_ms"]} ms')
-            # Two guests with one address would answer twice.
-            assert seen['duplicates'] == 0 and udp['duplicates'] == 0
+            # Two guests with one address would answer each ping, and number alike what they send.
+            assert seen['duplicates'] <= MAY_COME_TWICE and udp['duplicates'] == 0
             assert seen['longest_gap_ms'] < 5000
     godwit_lab.assert_nothing_left(place.lab, before, renewed={'n1', 'n2'})
 
