@@ -160,6 +160,12 @@ static int committing_event(struct gw_machine *m, const struct gw_event *ev, str
         send_message(u, GW_MSG_BUSY);
         return 0;
     }
+    if (ev->type == GW_EV_NOT_JOURNALED) { /* so RESUME was not asked for */
+        m->ops = 0;
+        m->let_run = false;
+        fail(m, ev->error, u);
+        return 0;
+    }
     if (m->let_run)
         return is_done(ev, GW_OP_RESUME) ? resume_done(m, ev, u) : 0;
     if (is_done(ev, GW_OP_CLAIM) && !ev->error) {

@@ -36,6 +36,9 @@ void fail_with(struct gw_machine *m, enum gw_code code, const char *msg, const c
 /* Ends without undoing, because nobody knows who may run the guest. */
 void strand(struct gw_machine *m, const char *msg, const char *hint, struct gw_update *u);
 
+/* Source: the one way into FAILING after a restart. */
+void restarted(struct gw_machine *m, struct gw_update *u);
+
 /* Source: takes up COMMITTING after a restart, which the phase's enter does not do. was_said:
  * COMMIT certainly was; otherwise it may have been. */
 void resume_committing(struct gw_machine *m, bool was_said, struct gw_update *u);
@@ -51,11 +54,6 @@ static inline bool is_done(const struct gw_event *ev, enum gw_op op)
 static inline bool is_message(const struct gw_event *ev, enum gw_message message)
 {
     return ev->type == GW_EV_MESSAGE && ev->message == message;
-}
-
-static inline bool in_phase_too_long(const struct gw_machine *m, uint64_t limit_ns, uint64_t now_ns)
-{
-    return limit_ns && now_ns - m->times.phase_ns[m->phase] >= limit_ns;
 }
 
 #endif

@@ -250,7 +250,7 @@ void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, uint64_t now_
 
     assert(m->role == GW_SOURCE);
     start_update(m, u, now_ns);
-    if (phase == GW_SWITCHOVER && m->has_record)
+    if (phase < GW_COMMITTING && m->has_record)
         phase = GW_COMMITTING;
     m->has_qemu = true;
     m->inspected = true;
@@ -269,8 +269,7 @@ void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, uint64_t now_
     }
     m->copying = true;
     m->phase = GW_PREPARING; /* the one phase from which FAILING may be entered in any state */
-    fail_with(m, GW_E_STATE, "the source daemon was restarted while the guest was on its way",
-              "the guest stays where it is; start the migration again", u);
+    restarted(m, u);
 }
 
 bool gw_machine_is_contested(const struct gw_machine *m)

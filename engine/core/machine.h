@@ -104,26 +104,30 @@ struct gw_progress {
 };
 
 enum gw_event_type {
-    GW_EV_DONE,        /* an operation completed */
-    GW_EV_MESSAGE,     /* the other machine says something */
-    GW_EV_PEER_LOST,   /* the control connection is gone */
-    GW_EV_QEMU_STATUS, /* QEMU's migration has a new status */
-    GW_EV_QEMU_GONE,   /* this node's QEMU ended, or cannot be talked to any more */
-    GW_EV_PROGRESS,    /* new figures */
-    GW_EV_CANCEL,      /* a person wants the guest to stay */
-    GW_EV_TICK,        /* the deadline has come */
+    GW_EV_DONE,          /* an operation completed */
+    GW_EV_MESSAGE,       /* the other machine says something */
+    GW_EV_PEER_LOST,     /* the control connection is gone */
+    GW_EV_QEMU_STATUS,   /* QEMU's migration has a new status */
+    GW_EV_QEMU_GONE,     /* this node's QEMU ended, or cannot be talked to any more */
+    GW_EV_PROGRESS,      /* new figures */
+    GW_EV_CANCEL,        /* a person wants the guest to stay */
+    GW_EV_TICK,          /* the deadline has come */
+    GW_EV_NOT_JOURNALED, /* COMMITTING, which may not be journaled late, could not be journaled:
+                            the intents after it in the same update were not carried out */
 };
 
 struct gw_event {
     uint64_t at_ns; /* the driver's monotonic clock; never runs backwards between two steps */
     enum gw_event_type type;
-    const struct gw_error
-        *error; /* DONE: NULL on success. FAILED, LOST, PEER_LOST, QEMU_GONE: why */
+    const struct gw_error *error; /* DONE: NULL on success. FAILED, LOST, PEER_LOST, QEMU_GONE,
+                                     NOT_JOURNALED: why */
     union {
         struct {
             enum gw_op op;
             bool guest_runs; /* INSPECT: the guest was running, so it shall run afterwards */
             bool has_record; /* INSPECT: the guest has an owner record, which says this node */
+            bool completed;  /* STOP_COPY: there was nothing to end. All of the guest had been
+                                sent, and it has not run here since */
             bool conflict;   /* CLAIM, RECLAIM with an error: the record is certainly another's.
                                 Without: it is not known whether it was swapped */
         } done;
@@ -210,6 +214,7 @@ struct gw_machine {
     bool peer_failed; /* source: FAILED was heard: the guest never ran there and never will */
     bool by_word;     /* source: the RECLAIM under way may rely on peer_failed */
     bool disowned;    /* source: the record names the destination */
+    bool unsure;      /* source, after a restart: COMMIT may have been said, or not */
     uint64_t retry_at_ns, reclaim_at_ns; /* source, committing: when to ask the destination, or the
                                             store; UINT64_MAX: never */
     bool needs_person;                   /* end: nobody knows that exactly one guest runs */
@@ -235,8 +240,9 @@ int gw_machine_step(struct gw_machine *m, const struct gw_event *ev, struct gw_u
 /*
  * Takes up a migration that a daemon which has since died left in `phase`. m->guest_runs and
  * m->has_record are set before. A source before the commit undoes everything; one in COMMITTING
- * asks the destination. With an owner record one in SWITCHOVER asks the record by a RECLAIM: the
- * journal may be one phase behind, see gw_machine_journals_late(). The destination has
+ * asks the destination. With an owner record the journal is not believed when it says that there
+ * was no commit: it may be behind, see gw_machine_journals_late(), or could not be written. If
+ * QEMU has completed then, the record is asked by a RECLAIM. The destination has
  * gw_arrival_judge().
  */
 void gw_machine_recover(struct gw_machine *m, enum gw_phase phase, uint64_t now_ns,

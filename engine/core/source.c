@@ -68,6 +68,12 @@ static int before_commit(struct gw_machine *m, const struct gw_event *ev, struct
     return 1;
 }
 
+void restarted(struct gw_machine *m, struct gw_update *u)
+{
+    fail_with(m, GW_E_STATE, "the source daemon was restarted while the guest was on its way",
+              "the guest stays where it is; start the migration again", u);
+}
+
 static int preparing_event(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
 {
     if (ev->type == GW_EV_DONE && !ev->error) {
@@ -194,7 +200,7 @@ static void committing_enter(struct gw_machine *m, struct gw_update *u)
 static void reclaim(struct gw_machine *m, struct gw_update *u)
 {
     m->reclaim_at_ns = UINT64_MAX;
-    if (!m->has_qemu || is_under_way(m, GW_OP_RECLAIM))
+    if ((!m->has_qemu && !m->unsure) || is_under_way(m, GW_OP_RECLAIM))
         return; /* no copy to come back; or reclaim_done() sees what has been heard meanwhile */
     m->by_word = m->peer_failed;
     begin_op(m, GW_OP_RECLAIM, u);
@@ -203,17 +209,16 @@ static void reclaim(struct gw_machine *m, struct gw_update *u)
 /*
  * After a restart. Where COMMIT was said the destination is asked. Where it may have been, it must
  * not be: QUERY is as good as COMMIT, and QEMU may not have completed; it may even have failed and
- * let the guest run again. So the record is asked: only a destination that was told COMMIT swaps
- * it.
+ * let the guest run again. So QEMU is asked first, as COMMIT is only said when it has completed;
+ * and if it has, the record: only a destination that was told COMMIT swaps it.
  */
 void resume_committing(struct gw_machine *m, bool was_said, struct gw_update *u)
 {
     start_committing(m);
-    m->copying = !was_said;
-    if (was_said)
-        begin_op(m, GW_OP_CONNECT, u);
-    else
-        reclaim(m, u);
+    m->unsure = !was_said;
+    if (m->unsure)
+        m->reclaim_at_ns = UINT64_MAX; /* copy_stopped() */
+    begin_op(m, was_said ? GW_OP_CONNECT : GW_OP_STOP_COPY, u);
     set_committing_deadline(m);
 }
 
@@ -253,10 +258,22 @@ static void reclaim_done(struct gw_machine *m, const struct gw_event *ev, struct
                "`godwit resolve` shows what is known; the copy on the source is paused", u);
     } else if (ev->done.conflict) {
         m->disowned = true;
+        m->unsure = false;
         ask_again(m, u);
     } else {
         m->reclaim_at_ns = m->now_ns + m->limits.retry_ns;
     }
+}
+
+/* Only after a restart, see resume_committing(). A QEMU that says nothing may have completed. */
+static void copy_stopped(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
+{
+    if (ev->error)
+        m->armed = false; /* one that has not settled must not be given other settings */
+    if (ev->error || ev->done.completed)
+        reclaim(m, u);
+    else
+        restarted(m, u);
 }
 
 static void destination_failed(struct gw_machine *m, const struct gw_event *ev, struct gw_update *u)
@@ -340,10 +357,13 @@ static int committing_step(struct gw_machine *m, const struct gw_event *ev, stru
     case GW_EV_DONE:
         if (ev->done.op == GW_OP_CONNECT)
             reconnected(m, ev, u);
+        else if (ev->done.op == GW_OP_STOP_COPY)
+            copy_stopped(m, ev, u);
         else
             reclaim_done(m, ev, u);
         return 0;
     case GW_EV_TICK: committing_tick(m, u); return 0;
+    case GW_EV_NOT_JOURNALED: fail(m, ev->error, u); return 0; /* so COMMIT was not said */
     case GW_EV_QEMU_STATUS:
     case GW_EV_QEMU_GONE: return 0; /* this copy is not the one that counts any more */
     default: return 1;

@@ -54,8 +54,9 @@ void gw_arrivals_free(struct gw_daemon *d)
         case_free(LIST_FIRST(&d->arrivals));
 }
 
-/* What the journal says from now on. */
-static void close_row(struct gw_arrival_case *a, enum gw_arrival verdict)
+/* What the journal says from now on; -1: it does not, and the case will be looked at again. Only
+ * what it says is carried out, because it answers the source. */
+static int close_row(struct gw_arrival_case *a, enum gw_arrival verdict)
 {
     static const struct {
         const char *phase, *text;
@@ -74,6 +75,7 @@ static void close_row(struct gw_arrival_case *a, enum gw_arrival verdict)
                                    .text = ends[verdict].text};
     struct gw_error error;
     json_t *record = NULL;
+    int result = 0;
 
     if (verdict == GW_ARRIVAL_LOST) {
         gw_error_set(&error, GW_E_UNRESOLVED, "%s", note.text);
@@ -81,22 +83,32 @@ static void close_row(struct gw_arrival_case *a, enum gw_arrival verdict)
     }
     if (a->id[0]) {
         gw_journal_note(journal, a->id, &note, NULL);
-        gw_journal_migration_end(journal, a->id, ends[verdict].phase, note.at_ms, record, NULL);
+        result = gw_journal_migration_end(journal, a->id, ends[verdict].phase, note.at_ms, record,
+                                          &error);
+    }
+    json_decref(record);
+    if (result < 0) {
+        gw_log(&a->daemon->log, GW_LOG_ERROR, a->id, "journal: %s; trying again", error.msg);
+        event_add(a->timer, &ask_again_in);
+        return -1;
     }
     gw_log(&a->daemon->log, GW_LOG_INFO, a->id[0] ? a->id : a->vm_name, "%s", note.text);
-    json_decref(record);
+    return 0;
 }
 
 static void keep(struct gw_arrival_case *a, enum gw_arrival verdict)
 {
     struct gw_vm *vm = vm_of(a);
 
-    vm->migration[0] = '\0';
-    vm->was_incoming = false;
-    if (a->record.epoch && strcmp(a->record.node, gw_nodes_self(a->daemon->nodes)) == 0)
-        vm->owner = a->record;
-    gw_vm_save(vm);
-    close_row(a, verdict);
+    if (close_row(a, verdict) < 0)
+        return;
+    if (vm) { /* it may have ended since it was seen to run */
+        vm->migration[0] = '\0';
+        vm->was_incoming = false;
+        if (a->record.epoch && strcmp(a->record.node, gw_nodes_self(a->daemon->nodes)) == 0)
+            vm->owner = a->record;
+        gw_vm_save(vm);
+    }
     case_free(a);
 }
 
@@ -105,7 +117,8 @@ static void destroy(struct gw_arrival_case *a)
 {
     struct gw_vm *vm = vm_of(a);
 
-    close_row(a, GW_ARRIVAL_DESTROY);
+    if (close_row(a, GW_ARRIVAL_DESTROY) < 0)
+        return;
     case_free(a);
     if (vm)
         gw_vm_end(vm, NULL);
@@ -148,8 +161,8 @@ static void judge(struct gw_arrival_case *a, enum gw_arrival_record record)
     case GW_ARRIVAL_RESUME: resume(a); break;
     case GW_ARRIVAL_DESTROY: destroy(a); break;
     case GW_ARRIVAL_LOST:
-        close_row(a, verdict);
-        case_free(a);
+        if (close_row(a, verdict) == 0)
+            case_free(a);
         break;
     case GW_ARRIVAL_ASK:
         gw_log(&a->daemon->log, GW_LOG_WARNING, a->vm_name,

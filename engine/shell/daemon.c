@@ -80,14 +80,14 @@ int gw_daemon_journal_begin(struct gw_daemon *d, const struct gw_migration *m,
     return result;
 }
 
-void gw_daemon_journal_phase(struct gw_daemon *d, const struct gw_migration *m)
+int gw_daemon_journal_phase(struct gw_daemon *d, const struct gw_migration *m,
+                            struct gw_error *error)
 {
-    struct gw_error error;
+    int result = gw_journal_migration_phase(d->journal, m->id, gw_phase_name(m->machine.phase),
+                                            wall_ms(), error);
 
-    complain(d, m->id,
-             gw_journal_migration_phase(d->journal, m->id, gw_phase_name(m->machine.phase),
-                                        wall_ms(), &error),
-             &error);
+    complain(d, m->id, result, error);
+    return result;
 }
 
 void gw_daemon_journal_end(struct gw_daemon *d, const struct gw_migration *m)

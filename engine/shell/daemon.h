@@ -107,10 +107,12 @@ void gw_daemon_greet(struct gw_daemon *d, struct gw_peer_conn *conn);
 void gw_daemon_part(struct gw_daemon *d, struct gw_peer_conn *conn);
 
 /* Journal. A migration that cannot be entered does not begin; from then on a failure is logged and
- * stops nothing: a guest on its way must not be lost for a full disk. */
+ * stops nothing but a commit without an owner record, see GW_EV_NOT_JOURNALED: a guest on its way
+ * must not be lost for a full disk. */
 int gw_daemon_journal_begin(struct gw_daemon *d, const struct gw_migration *m,
                             struct gw_error *error);
-void gw_daemon_journal_phase(struct gw_daemon *d, const struct gw_migration *m);
+int gw_daemon_journal_phase(struct gw_daemon *d, const struct gw_migration *m,
+                            struct gw_error *error);
 void gw_daemon_journal_end(struct gw_daemon *d, const struct gw_migration *m);
 void gw_daemon_note(struct gw_daemon *d, const char *id, const char *text);
 

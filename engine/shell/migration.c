@@ -83,13 +83,14 @@ static void log_phase(struct gw_migration *m, enum gw_phase from, enum gw_phase 
  * know less than the other one. Those that the machine names come with the reports: the guest is
  * paused then.
  */
-static void change_phase(struct gw_migration *m, enum gw_phase to)
+static int change_phase(struct gw_migration *m, enum gw_phase to, struct gw_error *error)
 {
     gw_record_phase(&m->record, to, m->machine.now_ns);
     if (gw_phase_is_end(to)) /* written together with the result */
-        return;
-    if (!m->only_check && !gw_machine_journals_late(&m->machine, to))
-        gw_daemon_journal_phase(m->daemon, m);
+        return 0;
+    if (m->only_check || gw_machine_journals_late(&m->machine, to))
+        return 0;
+    return gw_daemon_journal_phase(m->daemon, m, error);
 }
 
 /*
@@ -98,6 +99,8 @@ static void change_phase(struct gw_migration *m, enum gw_phase to)
  */
 static void report_phases(struct gw_migration *m)
 {
+    struct gw_error error;
+
     for (unsigned i = 0; i < m->n_unreported; i++) {
         if (m->ops->phase_changed)
             m->ops->phase_changed(m);
@@ -105,7 +108,7 @@ static void report_phases(struct gw_migration *m)
             continue;
         if (gw_machine_journals_late(&m->machine, m->unreported[i].to) &&
             m->machine.phase == m->unreported[i].to) /* else a later one stands there already */
-            gw_daemon_journal_phase(m->daemon, m);
+            gw_daemon_journal_phase(m->daemon, m, &error);
         log_phase(m, m->unreported[i].from, m->unreported[i].to);
         gw_daemon_tell_migration(m->daemon, m);
     }
@@ -144,21 +147,35 @@ static void stop_before(struct gw_migration *m, const struct gw_intent *intent)
                          name);
 }
 
-static void perform_one(struct gw_migration *m, const struct gw_intent *intent)
+/* -1: COMMITTING could not be journaled, and what follows from it must not happen. */
+static int perform_one(struct gw_migration *m, const struct gw_intent *intent,
+                       struct gw_error *error)
 {
     stop_before(m, intent);
     switch (intent->type) {
     case GW_DO_OP: m->ops->begin_op(m, intent->op); break;
     case GW_DO_SEND: send_message(m, intent->message); break;
     case GW_DO_DISCONNECT: disconnect(m); break;
-    case GW_DO_PHASE: change_phase(m, intent->phase.to); break;
+    case GW_DO_PHASE:
+        if (change_phase(m, intent->phase.to, error) < 0 && intent->phase.to == GW_COMMITTING)
+            return -1;
+        break;
     }
+    return 0;
 }
 
 static void perform(struct gw_migration *m, const struct gw_update *u)
 {
-    for (unsigned i = 0; i < u->n_intents; i++)
-        perform_one(m, &u->intents[i]);
+    struct gw_error error;
+
+    for (unsigned i = 0; i < u->n_intents; i++) {
+        if (perform_one(m, &u->intents[i], &error) == 0)
+            continue;
+        gw_error_prefix(&error, "the commit cannot be entered in the journal");
+        gw_error_hint(&error, "see whether the disk of %s is full", m->daemon->config->state_dir);
+        gw_migration_post(m, &(struct gw_event){.type = GW_EV_NOT_JOURNALED, .error = &error});
+        break;
+    }
     for (unsigned i = 0; i < u->n_intents; i++)
         if (u->intents[i].type == GW_DO_PHASE)
             report_later(m, u->intents[i].phase.from, u->intents[i].phase.to);

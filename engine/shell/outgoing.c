@@ -504,9 +504,14 @@ static void give_up_verify(struct outgoing *o)
 
 /* STOP_COPY */
 
-static void copy_stopped(struct gw_stop_copy *stop, const struct gw_error *error)
+static void copy_stopped(struct gw_stop_copy *stop, bool completed, const struct gw_error *error)
 {
-    done(gw_container_of(stop, struct outgoing, stop_copy), GW_OP_STOP_COPY, error);
+    struct outgoing *o = gw_container_of(stop, struct outgoing, stop_copy);
+    struct gw_event ev = {.type = GW_EV_DONE, .error = error};
+
+    ev.done.op = GW_OP_STOP_COPY;
+    ev.done.completed = completed;
+    gw_migration_post(&o->base, &ev);
 }
 
 static void copy_yanked(struct gw_stop_copy *stop, const struct gw_error *error)
@@ -577,7 +582,7 @@ static void op_reclaim(struct outgoing *o)
 {
     gw_migration_log(&o->base, GW_LOG_WARNING, "taking the owner record back: %s",
                      o->base.machine.by_word ? "the destination will not run the guest"
-                                             : "the destination does not answer");
+                                             : "whether the destination runs it is not known");
     o->owner_call.done = reclaimed;
     reclaim_from(o, &o->base.vm->owner);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "shell/stop_copy.h"
+#include <string.h>
 
 #include "core/machine.h"
 #include "shell/inspect.h"
+#include "shell/stop_copy.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
@@ -32,6 +33,19 @@ static bool is_final(const json_t *migrate)
     }
 }
 
+/* `postmigrate` ends when the guest runs again. Without it the `completed` may be that of the
+ * migration that once brought the guest here. */
+static bool has_completed(const json_t *replies)
+{
+    const char *migrate =
+        json_string_value(json_object_get(json_object_get(replies, "migrate"), "status"));
+    const char *guest =
+        json_string_value(json_object_get(json_object_get(replies, "status"), "status"));
+
+    return migrate && gw_qemu_status_from_name(migrate) == GW_QEMU_COMPLETED && guest &&
+           strcmp(guest, "postmigrate") == 0;
+}
+
 static void yank_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
 {
     struct gw_stop_copy *stop = gw_container_of(call, struct gw_stop_copy, yank_call);
@@ -59,11 +73,11 @@ static void settle_answered(struct gw_qmp_batch *batch, json_t *replies,
 
     if (error || (is_final(json_object_get(replies, "migrate")) &&
                   !gw_inspect_has_channels(json_object_get(replies, "yank")))) {
-        stop->done(stop, error);
+        stop->done(stop, !error && has_completed(replies), error);
     } else if (waited_ns > SETTLE_LIMIT_NS) {
         gw_error_set(&late, GW_E_TIMEOUT, "QEMU has not stopped its migration in %u s",
                      (unsigned)(SETTLE_LIMIT_NS / GW_NS_PER_S));
-        stop->done(stop, &late);
+        stop->done(stop, false, &late);
     } else {
         if (waited_ns > YANK_AFTER_MS * GW_NS_PER_MS && !stop->was_yanked)
             yank(stop);
@@ -77,6 +91,7 @@ static void ask_whether_settled(struct gw_stop_copy *stop)
     gw_qmp_batch_init(&stop->batch, settle_answered);
     gw_qmp_batch_add(&stop->batch, stop->qmp, "migrate", false, "query-migrate", NULL);
     gw_qmp_batch_add(&stop->batch, stop->qmp, "yank", false, "query-yank", NULL);
+    gw_qmp_batch_add(&stop->batch, stop->qmp, "status", false, "query-status", NULL);
     gw_qmp_batch_end(&stop->batch);
 }
 
@@ -101,7 +116,7 @@ static void cancel_answered(struct gw_qmp_call *call, json_t *reply, const struc
     stop->waits = false;
     event_del(stop->timer);
     if (error)
-        stop->done(stop, error);
+        stop->done(stop, false, error);
     else
         ask_whether_settled(stop);
 }
@@ -129,7 +144,7 @@ void gw_stop_copy_gone(struct gw_stop_copy *stop, const struct gw_error *error)
     stop->waits = false;
     event_del(stop->timer);
     if (waited)
-        stop->done(stop, error);
+        stop->done(stop, false, error);
 }
 
 void gw_stop_copy_fini(struct gw_stop_copy *stop)

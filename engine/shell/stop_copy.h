@@ -26,8 +26,9 @@
 #include "shell/qmp_link.h"
 
 struct gw_stop_copy {
-    /* From the loop, once for each start: QEMU has settled; or why that is not known. */
-    void (*done)(struct gw_stop_copy *stop, const struct gw_error *error);
+    /* From the loop, once for each start: QEMU has settled; or why that is not known. completed: it
+     * had sent all of the guest, and has not run it since. */
+    void (*done)(struct gw_stop_copy *stop, bool completed, const struct gw_error *error);
     /* QEMU was yanked; error: and did not take it. For the log. */
     void (*yanked)(struct gw_stop_copy *stop, const struct gw_error *error);
     struct gw_qmp_link *qmp; /* the rest is ours */

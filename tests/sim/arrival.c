@@ -28,16 +28,21 @@ void arrival_begin(struct sim_world *w)
         schedule(w, D, ARRIVAL_CLEARS, between(w, 1, 20) * MS);
 }
 
-static void ends(struct sim_world *w, enum gw_phase phase, bool unresolved)
+/* False if that cannot be journaled: then it is looked at again. */
+static bool ends(struct sim_world *w, enum gw_phase phase, bool unresolved)
 {
-    w->daemon[D].arriving = false;
-    journal_write(w, D, phase, unresolved);
+    w->daemon[D].arriving = !journal_write(w, D, phase, unresolved);
+    if (w->daemon[D].arriving) {
+        excuse(w, "a journal could not be written");
+        schedule(w, D, ARRIVAL_LOOKS, 500 * MS);
+    }
+    return !w->daemon[D].arriving;
 }
 
 static void destroys(struct sim_world *w)
 {
-    ends(w, GW_FAILED, false);
-    schedule(w, D, ARRIVAL_CLEARS, between(w, 1, 20) * MS);
+    if (ends(w, GW_FAILED, false))
+        schedule(w, D, ARRIVAL_CLEARS, between(w, 1, 20) * MS);
 }
 
 static enum gw_arrival_qemu look_at_qemu(const struct fake_qemu *q)
@@ -116,7 +121,9 @@ void arrival_answers_query(struct sim_world *w)
     const struct journal *j = &w->daemon[D].journal;
     enum gw_phase phase = journal_phase(w, D);
 
-    if (w->daemon[D].arriving) {
+    if (w->daemon[D].arriving || (phase != GW_PHASE_MAX && !gw_phase_is_end(phase))) {
+        if (w->daemon[D].forgets) /* its end, for one thing */
+            excuse(w, "a journal could not be written");
         says(w, GW_MSG_BUSY);
     } else if (phase == GW_COMPLETED) {
         says(w, GW_MSG_RUNNING);

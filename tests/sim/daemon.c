@@ -10,12 +10,18 @@
 
 /* journal */
 
-void journal_write(struct sim_world *w, enum node node, enum gw_phase phase, bool unresolved)
+/* False if it could not be written. */
+bool journal_write(struct sim_world *w, enum node node, enum gw_phase phase, bool unresolved)
 {
     struct journal *j = &w->daemon[node].journal;
 
+    if (w->now_ns < w->journal_lost_until_ns[node]) {
+        w->daemon[node].forgets = true;
+        return false;
+    }
     assert(j->n_entries < sizeof j->entries / sizeof j->entries[0]);
     j->entries[j->n_entries++] = (struct journal_entry){w->now_ns, phase, unresolved};
+    return true;
 }
 
 /* GW_PHASE_MAX: there is no row. */
@@ -130,6 +136,7 @@ void daemon_op_happens(struct sim_world *w, struct sim_event *e)
     }
     ev = op_ends(w, e->node, op, error, between(w, 0, 15) * MS);
     ev->done.guest_runs = !w->plan.paused;
+    ev->done.completed = w->qemu[e->node].migration == GW_QEMU_COMPLETED && !w->qemu[e->node].runs;
 }
 
 static void trace_op(struct sim_world *w, enum node node, const struct gw_event *ev)
@@ -153,6 +160,8 @@ void daemon_op_ends(struct sim_world *w, struct sim_event *e)
     if (!(d->ops & (UINT32_C(1) << op)))
         broken(w, "an operation ended twice");
     d->ops &= ~(UINT32_C(1) << op);
+    if (op == GW_OP_CONNECT && !e->ev.error && d->connection == NO_CONNECTION)
+        e->ev.error = &lost_error; /* already gone again */
     trace_op(w, e->node, &e->ev);
     w->verified |= op == GW_OP_VERIFY && !e->ev.error;
     moment(w, SIM_AFTER_DONE, e->node, (int)op);
@@ -220,46 +229,59 @@ static void say(struct sim_world *w, enum node node, enum gw_message message)
     moment(w, SIM_AFTER_SAYING, node, (int)message);
 }
 
-static void change_phase(struct sim_world *w, enum node node, const struct gw_intent *intent)
+/* False if what follows from it must not happen. */
+static bool change_phase(struct sim_world *w, enum node node, const struct gw_intent *intent)
 {
     const struct gw_machine *m = &w->daemon[node].m;
     enum gw_phase to = intent->phase.to;
+    bool written = true;
 
     trace(w, "%c %s -> %s\n", name_of[node], gw_phase_name(intent->phase.from), gw_phase_name(to));
-    journal_write(w, node, to, gw_phase_is_end(to) && m->needs_person);
+    if (m->phase == to) /* else a later one stands there already */
+        written = journal_write(w, node, to, gw_phase_is_end(to) && m->needs_person);
     if (gw_phase_is_end(to) && w->daemon[node].ops)
         broken(w, "a machine ended with an operation under way");
     moment(w, SIM_AFTER_PHASE, node, (int)to);
+    return written || to != GW_COMMITTING || gw_machine_journals_late(m, to);
 }
 
-/* False if the daemon is killed before it has come to that. */
-static bool perform_one(struct sim_world *w, enum node node, const struct gw_intent *intent)
+enum performed { PERFORMED, KILLED, NOT_JOURNALED };
+
+static enum performed perform_one(struct sim_world *w, enum node node,
+                                  const struct gw_intent *intent)
 {
     switch (intent->type) {
     case GW_DO_OP:
         if (dies_before(w, SIM_BEFORE_OP, node, (int)intent->op))
-            return false;
+            return KILLED;
         begin_op(w, node, intent->op);
         moment(w, SIM_AFTER_OP, node, (int)intent->op);
         break;
     case GW_DO_SEND:
         if (dies_before(w, SIM_BEFORE_SAYING, node, (int)intent->message))
-            return false;
+            return KILLED;
         say(w, node, intent->message);
         break;
     case GW_DO_DISCONNECT: network_hang_up(w, node, false); break;
     case GW_DO_PHASE:
         if (dies_before(w, SIM_BEFORE_PHASE, node, (int)intent->phase.to))
-            return false;
-        change_phase(w, node, intent);
-        break;
+            return KILLED;
+        return change_phase(w, node, intent) ? PERFORMED : NOT_JOURNALED;
     }
-    return true;
+    return PERFORMED;
 }
 
 static bool can_wait(const struct gw_machine *m, const struct gw_intent *intent)
 {
     return intent->type == GW_DO_PHASE && gw_machine_journals_late(m, intent->phase.to);
+}
+
+static void not_journaled(struct sim_world *w, enum node node)
+{
+    struct sim_event *e = schedule(w, node, TO_MACHINE, 0);
+
+    e->ev.type = GW_EV_NOT_JOURNALED;
+    e->ev.error = &journal_error;
 }
 
 /* What may be journaled late comes after all else, as in the shell. */
@@ -274,9 +296,10 @@ static void perform(struct sim_world *w, enum node node, const struct gw_update 
             if (can_wait(&d->m, intent) != (late == 1))
                 continue;
             check_intent(w, node, intent);
-            if (!perform_one(w, node, intent)) {
-                daemon_kill(w, node, d->dies_for_ns, false);
-                return;
+            switch (perform_one(w, node, intent)) {
+            case PERFORMED: break;
+            case KILLED: daemon_kill(w, node, d->dies_for_ns, false); return;
+            case NOT_JOURNALED: not_journaled(w, node); return;
             }
         }
 }
@@ -343,7 +366,13 @@ void daemon_prepare(struct sim_world *w)
     d->journal.guest_runs = !w->plan.paused;
     d->m.has_record = d->journal.has_record;
     d->m.guest_runs = d->journal.guest_runs;
-    journal_write(w, D, GW_PREPARING, false);
+    if (!journal_write(w, D, GW_PREPARING, false)) {
+        d->has_machine = false;
+        trace(w, "D says failed\n");
+        network_send(w, D, GW_MSG_FAILED);
+        network_hang_up(w, D, false);
+        return;
+    }
     gw_machine_begin(&d->m, local_ns(w, D), &u);
     perform(w, D, &u);
 }
@@ -424,6 +453,8 @@ static void recover_source(struct sim_world *w)
 void daemon_starts(struct sim_world *w, const struct sim_event *e)
 {
     w->daemon[e->node].up = true;
+    if (w->daemon[e->node].forgets) /* reason to ask a person, but never for a second guest */
+        excuse(w, "a journal could not be written");
     trace(w, "%c daemon back\n", name_of[e->node]);
     if (e->node == S)
         recover_source(w);

@@ -16,7 +16,7 @@ import tempfile
 import time
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-SEEDS = 250000
+SEEDS = 400000
 CC = os.environ.get('CC', 'cc').split()
 FLAGS = ['-std=gnu11', '-O1', '-w', '-D_GNU_SOURCE', '-fno-strict-aliasing']
 SOURCES = sorted(os.path.relpath(path, REPO) for pattern in
@@ -87,10 +87,19 @@ MUTANTS = [
     ('restart: the destination is asked in the switchover', MACHINE,
      'bool was_said = phase == GW_COMMITTING;', 'bool was_said = true;'),
     ('restart: in the switchover all is undone, as without a record', MACHINE,
-     'if (phase == GW_SWITCHOVER && m->has_record)', 'if (false)'),
+     'if (phase < GW_COMMITTING && m->has_record)', 'if (false)'),
+    ('restart: the journal is believed when it says precopy', MACHINE,
+     'if (phase < GW_COMMITTING && m->has_record)', 'if (phase == GW_SWITCHOVER && m->has_record)'),
+    ('restart: QEMU that has completed comes back without asking', SOURCE,
+     '    if (ev->error || ev->done.completed)\n        reclaim', '    if (ev->error)\n        reclaim'),
+    ('restart: a QEMU that says nothing has not completed', SOURCE,
+     '    if (ev->error || ev->done.completed)\n        reclaim', '    if (ev->done.completed)\n        reclaim'),
+    ('restart: a lost copy is no reason to ask the store again', SOURCE,
+     '(!m->has_qemu && !m->unsure)', '!m->has_qemu'),
     ('restart: after COMMIT all is undone', MACHINE,
      '    if (phase == GW_COMMITTING) {\n        resume', '    if (false) {\n        resume'),
-    ('restart: no STOP_COPY', SOURCE, '    m->copying = !was_said;\n', '    m->copying = false;\n'),
+    ('restart: no STOP_COPY', SOURCE, '    begin_op(m, was_said ? GW_OP_CONNECT : GW_OP_STOP_COPY, u);\n',
+     '    if (was_said) begin_op(m, GW_OP_CONNECT, u); else reclaim(m, u);\n'),
     ('judge: THEIRS is resumed', MACHINE,
      'case GW_ARRIVAL_RECORD_THEIRS: return GW_ARRIVAL_DESTROY;', 'case GW_ARRIVAL_RECORD_THEIRS: return GW_ARRIVAL_RESUME;'),
     ('judge: a record that is not known is theirs', MACHINE,
@@ -112,7 +121,9 @@ MUTANTS = [
     ('driver: a RECLAIM that happened before is not recognised', DAEMON,
      'if (ours && now.epoch > begun.epoch)', 'if (false)'),
     ('driver: FAILED is said before the journal knows', ARRIVAL,
-     '    if (w->daemon[D].arriving) {\n        says(w, GW_MSG_BUSY);', '    if (w->daemon[D].arriving) {\n        says(w, GW_MSG_FAILED);'),
+     '        says(w, GW_MSG_BUSY);\n', '        says(w, GW_MSG_FAILED);\n'),
+    ('driver: COMMIT leaves though it was not journaled', DAEMON,
+     'return written || to != GW_COMMITTING || gw_machine_journals_late(m, to);', 'return true;'),
     ('driver: no row means that nothing happened', ARRIVAL, 'phase == GW_PHASE_MAX || is_unresolved(j)', 'is_unresolved(j)'),
 ]
 

@@ -105,6 +105,7 @@ struct daemon {
     bool up, has_machine;
     struct gw_machine m;
     bool arriving; /* destination: the journal has an open row and no machine drives it */
+    bool forgets;  /* something could not be journaled, so a successor will not know it */
     bool dies;     /* killed in the middle of an update, to come back after dies_for_ns */
     uint64_t dies_for_ns;
     unsigned connection; /* the one that this end believes in */
@@ -126,7 +127,7 @@ struct sim_world {
     struct fake_qemu qemu[N_NODES];
     uint32_t pages[N_PAGES], disk, version; /* the truth: last written versions */
     bool stream_up;
-    uint64_t cut_until_ns, store_lost_until_ns[N_NODES];
+    uint64_t cut_until_ns, store_lost_until_ns[N_NODES], journal_lost_until_ns[N_NODES];
     unsigned last_connection, accepted_by_life, last_call;
     struct owner record;
     bool fail_next[N_NODES], hang_next[N_NODES];
@@ -151,7 +152,8 @@ struct sim_world {
 };
 
 extern const char name_of[N_NODES];
-extern const struct gw_error an_error, gone_error, lost_error, late_error, store_error;
+extern const struct gw_error an_error, gone_error, lost_error, late_error, store_error,
+    journal_error;
 
 static inline enum node other(enum node node)
 {
@@ -214,7 +216,7 @@ void arrival_looks(struct sim_world *w);
 void arrival_read(struct sim_world *w, const struct call *call);
 void arrival_resumes(struct sim_world *w, bool daemon_lives);
 void arrival_answers_query(struct sim_world *w);
-void journal_write(struct sim_world *w, enum node node, enum gw_phase phase, bool unresolved);
+bool journal_write(struct sim_world *w, enum node node, enum gw_phase phase, bool unresolved);
 enum gw_phase journal_phase(const struct sim_world *w, enum node node);
 
 /* invariants.c */

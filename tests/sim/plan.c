@@ -13,6 +13,7 @@ static const char *const fault_names[SIM_FAULT_MAX] = {
     [SIM_LOSE_REQUEST] = "lose request", [SIM_LATE_REQUEST] = "late request",
     [SIM_LOSE_ANSWER] = "lose answer",   [SIM_FAIL_OP] = "fail op",
     [SIM_HANG_OP] = "hang op",           [SIM_CANCEL] = "cancel",
+    [SIM_LOSE_JOURNAL] = "lose journal",
 };
 
 static const char *const moment_names[SIM_MOMENT_MAX] = {

@@ -129,8 +129,8 @@ const struct sim_story sim_stories[] = {
      "D says aborted\n"
      "D failing -> failed\n"
      "S daemon back\n"
-     "S preparing -> failing\n"
      "S stop-copy done\n"
+     "S committing -> failing\n"
      "S resume done\n"
      "S disarm done\n"
      "S failing -> failed\n",
@@ -412,6 +412,7 @@ const struct sim_story sim_stories[] = {
                    "D says running\n"
                    "D committing -> finishing\n"
                    "S daemon back\n"
+                   "S stop-copy done\n"
                    "store refuses S\n"
                    "S reclaim conflict\n"
                    "S says query\n"
@@ -438,10 +439,8 @@ const struct sim_story sim_stories[] = {
                    "stream broken\n"
                    "S runs\n"
                    "S daemon back\n"
-                   "record S 1 -> S 2\n"
-                   "S reclaim done\n"
-                   "S committing -> failing\n"
                    "S stop-copy done\n"
+                   "S committing -> failing\n"
                    "S resume done\n"
                    "S disarm done\n"
                    "S failing -> failed\n"
@@ -450,7 +449,91 @@ const struct sim_story sim_stories[] = {
                    "D qemu destroyed\n"
                    "D says aborted\n"
                    "D failing -> failed\n",
-     {GW_FAILED, GW_E_PEER, S, 2}},
+     {GW_FAILED, GW_E_STATE, S, 1}},
+    {"the source's journal cannot be written any more, and its daemon is killed when all is over",
+     {.calm = true,
+      .has_record = true,
+      .n_faults = 2,
+      .faults = {{SIM_LOSE_JOURNAL, S, {SIM_AFTER_PHASE, S, GW_PRECOPY, 0}, 60 * SECOND},
+                 {SIM_KILL_DAEMON, S, {SIM_BEFORE_PHASE, S, GW_FINISHING, 0}, SECOND}}},
+     "S runs\n"
+     "S says prepare\n"
+     "D says prepared\n"
+     "D preparing -> precopy\n"
+     "S preparing -> precopy\n"
+     "journal lost for S\n"
+     "S pauses\n"
+     "S says switching\n"
+     "S precopy -> switchover\n"
+     "D precopy -> switchover\n"
+     "S says commit\n"
+     "S switchover -> committing\n"
+     "D switchover -> committing\n"
+     "record S 1 -> D 2\n"
+     "D claim done\n"
+     "D runs\n"
+     "D resume done\n"
+     "D says running\n"
+     "D committing -> finishing\n"
+     "S daemon killed\n"
+     "D finishing -> completed\n"
+     "S daemon back\n"
+     "S stop-copy done\n"
+     "store refuses S\n"
+     "S reclaim conflict\n"
+     "S says query\n"
+     "D says running\n"
+     "S committing -> finishing\n"
+     "S says finished\n"
+     "S qemu destroyed\n"
+     "S finishing -> completed\n",
+     {GW_COMPLETED, GW_OK, D, 2}},
+    {"without a record and without a journal nobody commits",
+     {.calm = true,
+      .n_faults = 1,
+      .faults = {{SIM_LOSE_JOURNAL, S, {SIM_AFTER_PHASE, S, GW_PRECOPY, 0}, 60 * SECOND}}},
+     "S runs\n"
+     "S says prepare\n"
+     "D says prepared\n"
+     "D preparing -> precopy\n"
+     "S preparing -> precopy\n"
+     "journal lost for S\n"
+     "S pauses\n"
+     "S says switching\n"
+     "S precopy -> switchover\n"
+     "D precopy -> switchover\n"
+     "S switchover -> committing\n"
+     "S committing -> failing\n"
+     "S says abort\n"
+     "D switchover -> failing\n"
+     "S runs\n"
+     "S resume done\n"
+     "D qemu destroyed\n"
+     "D says aborted\n"
+     "D failing -> cancelled\n"
+     "S disarm done\n"
+     "S failing -> failed\n",
+     {GW_FAILED, GW_E_SYSTEM, S, 1}},
+    {"a destination that cannot journal the commit gives the guest back",
+     {.calm = true,
+      .n_faults = 1,
+      .faults = {{SIM_LOSE_JOURNAL, D, {SIM_AFTER_PHASE, D, GW_SWITCHOVER, 0}, 60 * SECOND}}},
+     TO_SWITCHOVER "journal lost for D\n"
+                   "S switchover -> committing\n"
+                   "S says commit\n"
+                   "D switchover -> committing\n"
+                   "D committing -> failing\n"
+                   "D says failed\n"
+                   "S committing -> failing\n"
+                   "S says abort\n"
+                   "D qemu destroyed\n"
+                   "D says aborted\n"
+                   "D failing -> failed\n"
+                   "S runs\n"
+                   "S resume done\n"
+                   "S disarm done\n"
+                   "S failing -> failed\n",
+     {GW_FAILED, GW_E_QEMU, S, 1}},
     {"the source's QEMU is killed after COMMIT",
      {.calm = true,
       .has_record = true,

@@ -15,6 +15,7 @@ const struct gw_error an_error = {.code = GW_E_QEMU, .msg = "simulated failure"}
 const struct gw_error gone_error = {.code = GW_E_QEMU_GONE, .msg = "QEMU was killed"};
 const struct gw_error lost_error = {.code = GW_E_PEER, .msg = "the connection is gone"};
 const struct gw_error late_error = {.code = GW_E_TIMEOUT, .msg = "no answer in time"};
+const struct gw_error journal_error = {.code = GW_E_SYSTEM, .msg = "it was not journaled"};
 const struct gw_error store_error = {.code = GW_E_SYSTEM, .msg = "the record was not swapped"};
 
 /* splitmix64 (Steele, Lea, Flood 2014) */
@@ -159,6 +160,13 @@ static void lose_store(struct sim_world *w, enum node node, uint64_t for_ns)
         w->store_lost_until_ns[node] = w->now_ns + for_ns;
 }
 
+static void lose_journal(struct sim_world *w, enum node node, uint64_t for_ns)
+{
+    trace(w, "journal lost for %c\n", name_of[node]);
+    if (w->journal_lost_until_ns[node] < w->now_ns + for_ns)
+        w->journal_lost_until_ns[node] = w->now_ns + for_ns;
+}
+
 static void inflict(struct sim_world *w, const struct sim_fault *fault)
 {
     enum node node = fault->node;
@@ -182,6 +190,7 @@ static void inflict(struct sim_world *w, const struct sim_fault *fault)
     case SIM_FAIL_OP: w->fail_next[node] = true; break;
     case SIM_HANG_OP: w->hang_next[node] = true; break;
     case SIM_CANCEL: cancel(w, node); break;
+    case SIM_LOSE_JOURNAL: lose_journal(w, node, fault->for_ns); break;
     default: break;
     }
 }

@@ -45,6 +45,7 @@ enum sim_fault_type {
     SIM_FAIL_OP,      /* the node's next operation fails, and has not happened */
     SIM_HANG_OP,      /* the node's next operation happens, but its answer comes too late */
     SIM_CANCEL,       /* a person cancels on that node */
+    SIM_LOSE_JOURNAL, /* the node's journal cannot be written for for_ns */
     SIM_FAULT_MAX
 };
 
@@ -128,7 +129,7 @@ void sim_world_run(struct sim_world *w, struct sim_outcome *outcome);
  *   N qemu destroyed        by its daemon
  *   N judges keep | resume | destroy | lost | ask    gw_arrival_judge() after a restart
  *   link cut                stream broken
- *   store lost for N        N cancels
+ *   store lost for N        N cancels               journal lost for N
  */
 const char *sim_world_trace(const struct sim_world *w);
 

@@ -32,6 +32,10 @@ static const struct gw_error lost_error = {GW_E_PEER, 0, "the connection is gone
     {                                                                                          \
         .type = GW_EV_DONE, .done = {.op = GW_OP_##o, .guest_runs = true, .has_record = true } \
     }
+#define COMPLETED(o)                                                                          \
+    {                                                                                         \
+        .type = GW_EV_DONE, .done = {.op = GW_OP_##o, .guest_runs = true, .completed = true } \
+    }
 #define CONFLICT(o)                                                                          \
     {                                                                                        \
         .type = GW_EV_DONE, .error = &an_error, .done = {.op = GW_OP_##o, .conflict = true } \
@@ -67,6 +71,10 @@ static const struct gw_error lost_error = {GW_E_PEER, 0, "the connection is gone
 #define QEMU_GONE                                     \
     {                                                 \
         .type = GW_EV_QEMU_GONE, .error = &gone_error \
+    }
+#define NOT_JOURNALED                                   \
+    {                                                   \
+        .type = GW_EV_NOT_JOURNALED, .error = &an_error \
     }
 #define CANCEL               \
     {                        \
@@ -119,6 +127,7 @@ static inline void event_text(const struct gw_event *ev, char *text, size_t size
     case GW_EV_QEMU_GONE: snprintf(text, size, "QEMU is gone"); break;
     case GW_EV_PROGRESS: snprintf(text, size, "figures"); break;
     case GW_EV_CANCEL: snprintf(text, size, "cancel"); break;
+    case GW_EV_NOT_JOURNALED: snprintf(text, size, "it was not journaled"); break;
     case GW_EV_TICK: snprintf(text, size, "tick"); break;
     }
 }

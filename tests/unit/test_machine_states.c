@@ -28,6 +28,7 @@
 #define N_MESSAGES     GW_MSG_MAX
 #define N_STATUSES     (GW_QEMU_OTHER + 1)
 #define HEARD(w, m)    ((w)->heard & (UINT32_C(1) << GW_MSG_##m))
+#define MSG_BIT(m)     (UINT32_C(1) << GW_MSG_##m)
 #define SAID_BIT(w, m) ((w)->said & (UINT32_C(1) << GW_MSG_##m))
 
 /* A machine and what whoever drives it knows of the past. */
@@ -236,7 +237,7 @@ static void check_end(const struct exploration *x, const struct world *w)
     /* All that was done is undone, as the guest is here. */
     EXPECT(x, w->qemu);
     if (w->begun & OP_BIT(START))
-        EXPECT(x, SAID_BIT(w, COMMIT) || (w->begun & OP_BIT(STOP_COPY)));
+        EXPECT(x, m->times.phase_ns[GW_COMMITTING] || (w->begun & OP_BIT(STOP_COPY)));
     if (w->seen_paused && m->guest_runs)
         EXPECT(x, (w->begun & OP_BIT(RESUME)) && !(w->failed & OP_BIT(RESUME)));
     if (w->failed & OP_BIT(STOP_COPY))
@@ -336,7 +337,7 @@ static void key_of(const struct world *w, uint64_t key[3])
                           w->qemu_speaks, w->seen_paused,  w->seen_completed, m->has_record,
                           m->peer_failed, m->by_word,      m->disowned,       m->stuck,
                           w->claimed,     w->reclaimed,    w->by_word,        w->disowned,
-                          m->verify,      m->verified};
+                          m->verify,      m->verified,     m->unsure};
     uint64_t since = m->now_ns - m->times.phase_ns[m->phase];
 
     memset(key, 0, 3 * sizeof *key);
@@ -409,8 +410,11 @@ static void note_event(struct world *w, const struct gw_event *ev)
         w->disowned |= ev->done.op == GW_OP_RECLAIM && ev->error && ev->done.conflict;
         w->reclaimed |=
             ev->done.op == GW_OP_RECLAIM && (!ev->error || (w->by_word && !ev->done.conflict));
-        if (ev->done.op == GW_OP_STOP_COPY)
+        if (ev->done.op == GW_OP_STOP_COPY) {
             w->qemu_speaks = false;
+            if (w->m.phase == GW_COMMITTING && !ev->error && !ev->done.completed)
+                w->said &= ~MSG_BIT(COMMIT); /* now it is known that it was not */
+        }
         if (ev->done.op == GW_OP_DESTROY)
             w->qemu = w->qemu_speaks = false;
         break;
@@ -418,6 +422,10 @@ static void note_event(struct world *w, const struct gw_event *ev)
         w->heard |= (uint32_t)matters(w, ev->message) << ev->message;
         if (ev->message == GW_MSG_QUERY && w->m.role == GW_DESTINATION)
             w->connected = true;
+        break;
+    case GW_EV_NOT_JOURNALED:
+        w->said &= ~MSG_BIT(COMMIT);
+        w->begun &= ~OP_BIT(RESUME);
         break;
     case GW_EV_PEER_LOST: w->connected = false; break;
     case GW_EV_QEMU_GONE: w->qemu = w->qemu_speaks = false; break;
@@ -528,16 +536,26 @@ static void try_done(struct exploration *x, uint32_t at, enum gw_op op)
     const struct gw_error *errors[] = {NULL, &an_error, &gone_error};
     bool swaps = op == GW_OP_CLAIM || op == GW_OP_RECLAIM;
 
-    for (unsigned i = 0; i < GW_ARRAY_SIZE(errors) - swaps; i++)
-        for (int yes = 0; yes <= ((op == GW_OP_INSPECT && !errors[i]) || (swaps && errors[i]));
-             yes++) {
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(errors) - swaps; i++) {
+        bool both = errors[i] ? swaps : op == GW_OP_INSPECT || op == GW_OP_STOP_COPY;
+
+        for (int yes = 0; yes <= both; yes++) {
             struct gw_event ev = {.type = GW_EV_DONE, .error = errors[i], .done = {.op = op}};
 
-            ev.done.guest_runs = !swaps && yes;
+            ev.done.guest_runs = op == GW_OP_INSPECT && yes;
+            ev.done.completed = op == GW_OP_STOP_COPY && yes;
             ev.done.conflict = swaps && yes;
             ev.done.has_record = op == GW_OP_INSPECT && x->has_record;
             try_event(x, at, ev);
         }
+    }
+}
+
+/* The first thing that is heard of a commit without a record, if it is. */
+static bool may_not_be_journaled(const struct exploration *x, const struct world *w)
+{
+    return w->m.phase == GW_COMMITTING && !x->has_record && w->parent != NOBODY &&
+           x->worlds[w->parent].m.phase != GW_COMMITTING;
 }
 
 /* A QUERY comes over a connection of its own. */
@@ -567,6 +585,8 @@ static void try_everything(struct exploration *x, uint32_t at)
         try_event(x, at, (struct gw_event)PEER_LOST);
     if (!x->honest || w.qemu)
         try_event(x, at, (struct gw_event)QEMU_GONE);
+    if (may_not_be_journaled(x, &w))
+        try_event(x, at, (struct gw_event)NOT_JOURNALED);
     try_event(x, at, (struct gw_event){.type = GW_EV_PROGRESS});
     try_event(x, at, (struct gw_event)CANCEL);
     if (w.m.deadline_ns != UINT64_MAX)
@@ -629,7 +649,7 @@ static uint32_t phases_after_recovery(enum gw_phase left, bool has_record)
     uint32_t committed = ALL_PHASES & ~(PHASE_BIT(GW_PREPARING) | PHASE_BIT(GW_PRECOPY) |
                                         PHASE_BIT(GW_SWITCHOVER) | PHASE_BIT(GW_CANCELLED));
 
-    if (left == GW_COMMITTING || (left == GW_SWITCHOVER && has_record))
+    if (left == GW_COMMITTING || (left < GW_COMMITTING && has_record))
         return committed;
     if (left == GW_FINISHING)
         return PHASE_BIT(GW_FINISHING) | PHASE_BIT(GW_COMPLETED);
@@ -639,7 +659,7 @@ static uint32_t phases_after_recovery(enum gw_phase left, bool has_record)
 /* What a machine that begins anew cannot know of the time before, it has to assume. */
 static void explore_recovery(enum gw_phase left, bool guest_runs, bool has_record, bool honest)
 {
-    const bool unsure = left == GW_SWITCHOVER && has_record,
+    const bool unsure = left < GW_COMMITTING && has_record,
                committed = left == GW_COMMITTING || left == GW_FINISHING || unsure;
     struct world first = {.qemu = true,
                           .seen_paused = true,
