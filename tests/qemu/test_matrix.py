@@ -16,6 +16,7 @@ import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -476,6 +477,41 @@ def test_store_lost_and_destination_silent(matrix, store, cases, how):
         stop.go_on()
         case.judge(move.result())
         assert case.owner() is case.source
+    case.finish(before)
+    cases['good'] += 1
+
+
+# --- a journal that cannot be written ----------------------------------------------
+
+
+@contextlib.contextmanager
+def locked_journal(node):
+    """As on a full disk, its daemon can read and not write: somebody else holds the lock."""
+    with contextlib.closing(sqlite3.connect(f'{node.dir}/state/journal.db',
+                                            isolation_level=None)) as journal:
+        journal.execute('BEGIN IMMEDIATE')
+        yield
+
+
+def test_source_forgets_the_commit(matrix, cases):
+    """Its journal stays at precopy, and its daemon is killed while the guest runs elsewhere."""
+    cases['all'] += 1
+    before = godwit_lab.snapshot(matrix.lab)
+    with crash.News(matrix.destination) as news:
+        moved = crash.Breakpoint(matrix.destination, 'destination say running', news)
+        with at(matrix, 'source say switching') as (case, move, stop):
+            with locked_journal(case.source):
+                stop.go_on()
+                moved.wait()
+                case.news.until(case.source, 'journal: ')
+                case.kill_daemon(case.source)
+            case.source.start_daemon()
+            case.pids[case.source] = case.source.daemon_pid()
+            case.news.until(case.source, 'left in precopy as the source')
+            case.news.until(case.source, DISOWNED)
+            moved.go_on()
+            case.judge(move.result())
+            assert case.owner() is case.destination
     case.finish(before)
     cases['good'] += 1
 
