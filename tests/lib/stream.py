@@ -62,6 +62,9 @@ class Gaps:
         return round(longest_ns / 1e6, 1)
 
 
+LATE_NS = 30_000_000  # an answer that a person may notice; without a move it takes less than 1 ms
+
+
 class Ping:
     """Echo requests at a steady pace. Numbers are 64 bits wide, in the payload."""
 
@@ -73,7 +76,7 @@ class Ping:
         self.next_send = time.monotonic()
         self.number = 0
         self.sent_ns = {}
-        self.n_sent = self.n_answered = self.n_duplicates = 0
+        self.n_sent = self.n_answered = self.n_duplicates = self.n_late = 0
         self.latest_ns = 0
         self.gaps = Gaps()
 
@@ -110,6 +113,7 @@ class Ping:
                 continue
             self.n_answered += 1
             self.latest_ns = max(self.latest_ns, at_ns - sent_ns)
+            self.n_late += at_ns - sent_ns > LATE_NS
             self.gaps.arrived(at_ns)
 
     def settled(self, asked):
@@ -123,10 +127,11 @@ class Ping:
         pending = {number: at for number, at in self.sent_ns.items() if number >= asked}
         result = {'sent': self.n_sent - len(pending), 'lost': lost,
                   'longest_gap_ms': self.gaps.take_ms(),
-                  'duplicates': self.n_duplicates, 'slowest_ms': round(self.latest_ns / 1e6, 1)}
+                  'duplicates': self.n_duplicates, 'late': self.n_late,
+                  'slowest_ms': round(self.latest_ns / 1e6, 1)}
         self.sent_ns = pending
         self.n_sent = len(pending)
-        self.n_answered = self.n_duplicates = self.latest_ns = 0
+        self.n_answered = self.n_duplicates = self.n_late = self.latest_ns = 0
         return result
 
 
