@@ -52,12 +52,6 @@ const char *gw_daemon_migration_address(const struct gw_daemon *d)
 
 /* Journal */
 
-static void complain(struct gw_daemon *d, const char *id, int result, const struct gw_error *error)
-{
-    if (result < 0)
-        gw_log(&d->log, GW_LOG_ERROR, id, "journal: %s", error->msg);
-}
-
 int gw_daemon_journal_begin(struct gw_daemon *d, const struct gw_migration *m,
                             struct gw_error *error)
 {
@@ -86,19 +80,16 @@ int gw_daemon_journal_phase(struct gw_daemon *d, const struct gw_migration *m,
     int result = gw_journal_migration_phase(d->journal, m->id, gw_phase_name(m->machine.phase),
                                             wall_ms(), error);
 
-    complain(d, m->id, result, error);
+    if (result < 0)
+        gw_log(&d->log, GW_LOG_ERROR, m->id, "journal: %s", error->msg);
     return result;
 }
 
 void gw_daemon_journal_end(struct gw_daemon *d, const struct gw_migration *m)
 {
     json_t *record = gw_migration_to_json(m);
-    struct gw_error error;
 
-    complain(d, m->id,
-             gw_journal_migration_end(d->journal, m->id, gw_phase_name(m->machine.phase), wall_ms(),
-                                      record, &error),
-             &error);
+    gw_unwritten_end(d->unwritten, m->id, gw_phase_name(m->machine.phase), wall_ms(), record);
     json_decref(record);
 }
 
@@ -413,6 +404,9 @@ static int open_stores(struct gw_daemon *d, struct gw_error *error)
         abort();
     if (gw_journal_open(path, &d->log, &d->journal, error) < 0)
         return -1;
+    d->unwritten = gw_unwritten_new(d->base, d->journal, &d->log);
+    if (!d->unwritten)
+        return gw_error_set(error, GW_E_SYSTEM, "out of memory for the journal");
     if (gw_nodes_open(d->config->state_dir, NULL, &d->nodes, error) < 0)
         return -1;
     return gw_ceph_new(d->base, d->config->ceph_conf, d->config->ceph_user, &d->ceph, error);
@@ -507,6 +501,7 @@ void gw_daemon_fini(struct gw_daemon *d)
     gw_ceph_free(gw_steal_ptr(&d->ceph));
     gw_nodes_free(gw_steal_ptr(&d->nodes));
     gw_pki_fini(&d->pki);
+    gw_unwritten_free(gw_steal_ptr(&d->unwritten));
     gw_journal_close(gw_steal_ptr(&d->journal));
     gw_config_free(gw_steal_ptr(&d->config));
 }

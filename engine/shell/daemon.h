@@ -18,6 +18,7 @@
 #include "shell/http.h"
 #include "shell/join.h"
 #include "shell/journal.h"
+#include "shell/unwritten.h"
 #include "shell/migration.h"
 #include "shell/nethook.h"
 #include "shell/nodes.h"
@@ -38,6 +39,7 @@ struct gw_daemon {
     struct gw_log log;
     struct gw_config *config;
     struct gw_journal *journal;
+    struct gw_unwritten *unwritten;
     struct gw_owners *owners;
     struct gw_http_api api;
     struct gw_http_server *http;

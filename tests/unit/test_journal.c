@@ -15,6 +15,7 @@
 #include <sqlite3.h>
 
 #include "shell/journal.h"
+#include "shell/unwritten.h"
 
 /* A directory of its own for each test, and the journal in it. */
 struct world {
@@ -511,6 +512,43 @@ static void a_directory_that_cannot_be_written(void **state)
     assert_string_not_equal(w->e.hint, "");
 }
 
+static void expect_unfinished(struct world *w, const char *expected)
+{
+    struct seen seen = {.on_migration = {see_migration}};
+
+    assert_int_equal(gw_journal_migration_unfinished(w->journal, &seen.on_migration, &w->e), 0);
+    assert_string_equal(seen.text, expected);
+}
+
+/* What is unfinished is written when the lock is gone: by the timer, or at the end. */
+static void an_end_that_cannot_be_written_is_kept(void **state)
+{
+    struct world *w = *state;
+    struct event_base *base = event_base_new();
+    const struct gw_log log = {.level = GW_LOG_ERROR};
+    struct gw_unwritten *u = gw_unwritten_new(base, w->journal, &log);
+    sqlite3 *other;
+
+    begin(w->journal, "m-00000001", 1);
+    begin(w->journal, "m-00000002", 2);
+    begin(w->journal, "m-00000003", 3);
+    gw_unwritten_end(u, "m-00000003", "completed", 4, NULL);
+    expect_unfinished(w, "m-00000001/preparing m-00000002/preparing ");
+    assert_int_equal(sqlite3_open(w->path, &other), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    gw_unwritten_end(u, "m-00000001", "completed", 5, NULL);
+    expect_unfinished(w, "m-00000001/preparing m-00000002/preparing ");
+    assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(event_base_loop(base, EVLOOP_ONCE), 0);
+    expect_unfinished(w, "m-00000002/preparing ");
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    gw_unwritten_end(u, "m-00000002", "failed", 6, NULL);
+    sqlite3_close(other);
+    gw_unwritten_free(u);
+    event_base_free(base);
+    expect_unfinished(w, "");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -532,6 +570,7 @@ int main(void)
         TEST(a_newer_file_is_left_alone),
         TEST(only_the_owner_may_read),
         TEST(a_directory_that_cannot_be_written),
+        TEST(an_end_that_cannot_be_written_is_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
