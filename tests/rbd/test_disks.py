@@ -66,6 +66,27 @@ def test_a_bad_disk_is_seen(one, guest_on):
         {100: 'lost', 200: 'torn'}
 
 
+def test_a_root_disk(one, tmp_path):
+    """The guest's root file system is on the image, and whole after moves in which it was written."""
+    image = godwit_lab.make_root(one.ceph, 'root1')
+    guest = DiskGuest.start(
+        one.n1, VM, memory='128MiB', disks=[{'rbd': image}],
+        append=godwit_lab.guest_append(root='/dev/vda', fill='32MiB', wss='8MiB', rate=5, scan=8,
+                                       disk=DISK_BYTES, disk_rate=200))
+    try:
+        assert guest.root() == '/dev/vda ext4'
+        for _ in range(2):
+            guest.move()
+            guest.assert_unharmed()
+    finally:
+        guest.stop()
+    copy = f'{tmp_path}/root'
+    one.ceph.rbd('export', '--no-progress', image, copy)
+    # As after a power cut: the journal is replayed, and then nothing may be wrong.
+    subprocess.check_call(['/sbin/e2fsck', '-E', 'journal_only', '-y', copy])
+    subprocess.check_call(['/sbin/e2fsck', '-fn', copy])
+
+
 @pytest.fixture
 def librbd_log(one):
     """librbd of QEMUs that start from now on writes what it does, one file a process."""
