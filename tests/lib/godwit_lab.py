@@ -20,12 +20,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 REPO = os.path.dirname(os.path.dirname(HERE))
+sys.path.append(f'{REPO}/tools')
+from godwit_proc import recorded_pid  # pylint: disable=wrong-import-position
 BUILD = os.environ.get('GODWIT_BUILD', f'{REPO}/build')
 TOOLS = f'{BUILD}/tools'
 # The guest is the same whatever the engine is built with.
@@ -158,7 +161,7 @@ class Node:
             ['ip', 'netns', 'pids', self.namespace], text=True).split()))
 
     def daemon_pid(self):
-        return self.lab.status()['nodes'][self.name]['daemon_pid']
+        return recorded_pid(f'{self.dir}/daemon.json')
 
     def qemu_pids(self):
         return [pid for pid in self.pids() if 'qemu-system' in os.path.basename(program(pid))]
