@@ -302,6 +302,11 @@ class Cluster:
         self.rbd('create', '--size', f'{size_bytes}B', *options, image)
         return image
 
+    def import_image(self, name, path, pool=POOL):
+        """An image with the file's bytes, whose holes it keeps. Gives 'pool/name'."""
+        self.rbd('import', '--no-progress', path, f'{pool}/{name}')
+        return f'{pool}/{name}'
+
     def signal(self, daemon, how):
         """For SIGSTOP and SIGCONT. Nothing happens to a daemon that does not run."""
         pid = self.pid(daemon)

@@ -114,6 +114,8 @@ static const char *refuse_fence(const struct gw_resolve_facts *f)
     }
     if (f->there != GW_RESOLVE_SILENT)
         return "the other node answers: end the guest's QEMU there instead";
+    if (f->by_policy && (f->record != GW_RESOLVE_OURS || f->here != GW_RESOLVE_RUNNING))
+        return "a policy fences only for a guest that runs here and is this node's by its record";
     return f->dead ? NULL
                    : "make sure that the QEMU on the other node may write no more, then name that "
                      "node with --dead";
@@ -121,6 +123,8 @@ static const char *refuse_fence(const struct gw_resolve_facts *f)
 
 const char *gw_resolve_refusal(const struct gw_resolve_facts *f, enum gw_resolve_action action)
 {
+    if (f->by_policy && action != GW_RESOLVE_FENCE)
+        return "that is for a person to say";
     switch (action) {
     case GW_RESOLVE_RESUME: return refuse_resume(f);
     case GW_RESOLVE_DISCARD: return refuse_discard(f);

@@ -41,6 +41,9 @@ struct gw_resolve_facts {
     enum gw_resolve_record record;
     enum gw_resolve_qemu here, there;
     bool dead; /* a person says: the other node's QEMU is certainly gone */
+    /* With dead: no person says so, but a policy, as the other node has not answered for its time.
+     */
+    bool by_policy;
 };
 
 /* "resume", "discard", "release", "fence". */

@@ -26,6 +26,7 @@ struct gw_native_wishes {
     uint32_t zstd_level;            /* 1 to 20 */
     bool carrier; /* QEMU's stream goes through the carrier, which sees to codec and bandwidth */
     bool verify;  /* both memories are compared before the commit: nothing of QEMU's */
+    uint32_t fence_after_s; /* 0 to 3600, see shell/fence.h; 0: never */
 };
 
 /* One side's reply to query-migrate-capabilities and query-migrate-parameters. */

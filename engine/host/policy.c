@@ -14,11 +14,12 @@
 #define BLACKOUT_MS_MAX 60000
 #define ZSTD_LEVEL_MAX  20
 #define TIMEOUT_S_MAX   (7 * 24 * 3600)
+#define FENCE_S_MAX     3600
 
 /* The file as it stands there. A number that is absent is a NULL. */
 struct policy_file {
     char *name, *description, *bandwidth;
-    unsigned *blackout_ms, *channels, *zstd_level, *timeout_s;
+    unsigned *blackout_ms, *channels, *zstd_level, *timeout_s, *fence_after_s;
     enum gw_policy_codec *codec;
     enum gw_policy_route *route;
     enum gw_policy_on_timeout *on_timeout;
@@ -55,6 +56,7 @@ static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_UINT_PTR("timeout_s", OPTIONAL, struct policy_file, timeout_s),
     CYAML_FIELD_ENUM_PTR("on_timeout", OPTIONAL | CYAML_FLAG_STRICT, struct policy_file, on_timeout,
                          on_timeout_names, GW_ARRAY_SIZE(on_timeout_names)),
+    CYAML_FIELD_UINT_PTR("fence_after_s", OPTIONAL, struct policy_file, fence_after_s),
     CYAML_FIELD_END,
 };
 
@@ -76,6 +78,8 @@ static const struct number {
      offsetof(struct gw_policy, zstd_level)},
     {"timeout_s", 0, TIMEOUT_S_MAX, offsetof(struct policy_file, timeout_s),
      offsetof(struct gw_policy, timeout_s)},
+    {"fence_after_s", 0, FENCE_S_MAX, offsetof(struct policy_file, fence_after_s),
+     offsetof(struct gw_policy, fence_after_s)},
 };
 
 static unsigned *number_in(struct gw_policy *policy, const struct number *n)
@@ -447,12 +451,12 @@ int gw_policy_override(struct gw_policy *policy, const json_t *request, struct g
 
 json_t *gw_policy_to_json(const struct gw_policy *policy)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:s}", "name", policy->name,
-                     "description", policy->description, "bandwidth",
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:I}", "name",
+                     policy->name, "description", policy->description, "bandwidth",
                      (json_int_t)policy->bandwidth_bytes_per_s, "blackout_ms",
                      (json_int_t)policy->blackout_ms, "channels", (json_int_t)policy->channels,
                      "codec", gw_policy_codec_name(policy->codec), "route",
                      gw_policy_route_name(policy->route), "zstd_level",
                      (json_int_t)policy->zstd_level, "timeout_s", (json_int_t)policy->timeout_s,
-                     "on_timeout", "cancel");
+                     "on_timeout", "cancel", "fence_after_s", (json_int_t)policy->fence_after_s);
 }

@@ -12,6 +12,7 @@
  *     zstd_level: 1
  *     timeout_s: 0
  *     on_timeout: cancel
+ *     fence_after_s: 0
  *
  * Only the name is required; what is absent has gw_policy_default()'s value.
  */
@@ -57,6 +58,9 @@ struct gw_policy {
     unsigned zstd_level; /* 1 to 20; only looked at where codec is zstd */
     unsigned timeout_s;  /* from the start of the first round; 0: none; at most a week */
     enum gw_policy_on_timeout on_timeout;
+    /* When the guest has run on the destination for so long and the source still does not answer,
+     * its QEMU is fenced, see shell/fence.h; 0: never. At most an hour. */
+    unsigned fence_after_s;
 };
 
 /* The built-in "default", the same as policies/presets/default.yaml. */
@@ -77,9 +81,9 @@ int gw_policy_parse(const char *text, size_t len, const char *file, struct gw_po
 
 /*
  * Puts the members that a request may carry over the policy's own: bandwidth (a number of bytes/s
- * or a string), blackout_ms, channels, codec, route, zstd_level, timeout_s. Members of other names
- * are somebody else's and left alone; so is a null. Returns 0, or -1 with GW_E_USAGE naming the
- * member, and then *policy is unchanged.
+ * or a string), blackout_ms, channels, codec, route, zstd_level, timeout_s, fence_after_s. Members
+ * of other names are somebody else's and left alone; so is a null. Returns 0, or -1 with GW_E_USAGE
+ * naming the member, and then *policy is unchanged.
  */
 int gw_policy_override(struct gw_policy *policy, const json_t *request, struct gw_error *e);
 

@@ -454,6 +454,7 @@ static int read_policy(struct gw_daemon *d, struct gw_http_request *request,
         .zstd = policy->codec == GW_POLICY_CODEC_ZSTD,
         .zstd_level = policy->zstd_level,
         .carrier = policy->route == GW_POLICY_ROUTE_CARRIER,
+        .fence_after_s = policy->fence_after_s,
     };
     out->auto_route = policy->route == GW_POLICY_ROUTE_AUTO;
     return 0;

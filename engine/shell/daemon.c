@@ -9,6 +9,7 @@
 #include "shell/api.h"
 #include "shell/arrival.h"
 #include "shell/daemon.h"
+#include "shell/fence.h"
 #include "shell/incoming.h"
 #include "shell/recover.h"
 #include "shell/resolve.h"
@@ -486,6 +487,7 @@ void gw_daemon_fini(struct gw_daemon *d)
         gw_migration_free(TAILQ_FIRST(&d->migrations));
     gw_arrivals_free(d);
     gw_nethooks_free(d);
+    gw_fences_free(d);
     while (!TAILQ_EMPTY(&d->vms))
         gw_vm_detach(TAILQ_FIRST(&d->vms));
     gw_peer_listener_free(gw_steal_ptr(&d->listener));

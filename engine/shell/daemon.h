@@ -55,6 +55,7 @@ struct gw_daemon {
     TAILQ_HEAD(, gw_migration) migrations;
     LIST_HEAD(, gw_arrival_case) arrivals;
     LIST_HEAD(, gw_nethook) nethooks;
+    LIST_HEAD(, gw_fence) fences;
     bool stopping;
 
     /* Whether KVM works is tried once, when it is first asked for. */

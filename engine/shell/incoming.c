@@ -18,6 +18,7 @@
 #include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "shell/error_json.h"
+#include "shell/fence.h"
 #include "shell/incoming.h"
 #include "shell/inspect.h"
 #include "shell/nethook.h"
@@ -576,6 +577,9 @@ static void has_arrived(struct incoming *in, const struct gw_error *error)
     if (!error && in->base.vm) {
         gw_guestnet_announce(in->base.vm->net);
         gw_vm_save(in->base.vm);
+        if (in->guest_runs && in->from.epoch)
+            gw_fence_arm(in->base.daemon, in->base.id, in->base.vm_uuid, in->base.peer,
+                         in->base.wishes.fence_after_s);
     }
     done(in, GW_OP_RESUME, error);
 }

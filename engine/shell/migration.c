@@ -641,16 +641,18 @@ json_t *gw_migration_to_json(const struct gw_migration *m)
 
 json_t *gw_wishes_to_json(const struct gw_native_wishes *w)
 {
-    return json_pack("{s:I, s:I, s:I, s:b, s:I, s:b, s:b}", "bandwidth_bytes_per_s",
+    return json_pack("{s:I, s:I, s:I, s:b, s:I, s:b, s:b, s:I}", "bandwidth_bytes_per_s",
                      (json_int_t)w->bandwidth_bytes_per_s, "blackout_ms",
                      (json_int_t)w->blackout_ms, "channels", (json_int_t)w->channels, "zstd",
                      (int)w->zstd, "zstd_level", (json_int_t)w->zstd_level, "carrier",
-                     (int)w->carrier, "verify", (int)w->verify);
+                     (int)w->carrier, "verify", (int)w->verify, "fence_after_s",
+                     (json_int_t)w->fence_after_s);
 }
 
 int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct gw_error *error)
 {
     json_int_t bandwidth, blackout, channels, level;
+    json_int_t fence = json_integer_value(json_object_get(json, "fence_after_s"));
     int zstd;
 
     if (json_unpack((json_t *)json, "{s:I, s:I, s:I, s:b, s:I}", "bandwidth_bytes_per_s",
@@ -658,7 +660,7 @@ int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct g
                     "zstd_level", &level) != 0)
         return gw_error_set(error, GW_E_PROTOCOL, "the wishes are incomplete");
     if (bandwidth < 0 || blackout < 1 || blackout > 2000000 || channels < 1 || channels > 64 ||
-        level < 1 || level > 20)
+        level < 1 || level > 20 || fence < 0 || fence > 3600)
         return gw_error_set(error, GW_E_PROTOCOL, "a wish is out of its range");
     *w = (struct gw_native_wishes){
         .bandwidth_bytes_per_s = (uint64_t)bandwidth,
@@ -668,6 +670,7 @@ int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct g
         .zstd_level = (uint32_t)level,
         .carrier = json_is_true(json_object_get(json, "carrier")),
         .verify = json_is_true(json_object_get(json, "verify")),
+        .fence_after_s = (uint32_t)fence,
     };
     return 0;
 }

@@ -100,6 +100,21 @@ static json_t *record_json(const struct resolve *r)
     return json;
 }
 
+static json_t *who_has_the_disks(const struct resolve *r)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < json_array_size(r->disks); i++) {
+        const json_t *disk = json_array_get(r->disks, i);
+
+        json_array_append_new(list,
+                              json_pack("{s:O, s:O*, s:O*}", "path", json_object_get(disk, "path"),
+                                        "lock_owners", json_object_get(disk, "lock_owners"),
+                                        "watchers", json_object_get(disk, "watchers")));
+    }
+    return list;
+}
+
 static void finish(struct resolve *r)
 {
     struct gw_resolve_call *caller = r->caller;
@@ -118,8 +133,10 @@ static void finish(struct resolve *r)
                   gw_resolve_qemu_name(r->facts.here), "vm", r->vm_name[0] ? r->vm_name : NULL,
                   "other", r->other[0] ? r->other : NULL, "record", record_json(r), "actions",
                   actions, "there", r->other[0] ? gw_resolve_qemu_name(r->facts.there) : NULL);
-    if (r->fenced)
+    if (r->fenced) {
         json_object_set(json, "fenced", r->fenced);
+        json_object_set_new(json, "disks", who_has_the_disks(r));
+    }
     resolve_free(r);
     caller->done(caller, json, NULL);
     json_decref(json);
@@ -132,7 +149,8 @@ static void settled(struct resolve *r)
     struct gw_vm *vm = vm_of(r);
 
     gw_log(&r->daemon->log, GW_LOG_WARNING, r->vm_name[0] ? r->vm_name : r->spec->uuid,
-           "resolved by a person: %s", gw_resolve_action_name(r->action));
+           "resolved by a %s: %s", r->facts.by_policy ? "policy" : "person",
+           gw_resolve_action_name(r->action));
     if (vm) {
         vm->contested[0] = '\0';
         gw_vm_save(vm);
@@ -179,6 +197,22 @@ static void ended(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_err
 
 /* FENCE: who at the dead node has the disks is asked of the cluster, and fenced. */
 
+static bool ask_about_disks(struct resolve *r, void (*answered)(struct gw_ceph_ask *ask))
+{
+    json_decref(r->disks);
+    r->disks = json_array();
+    for (size_t i = 0; i < r->spec->n_disks; i++)
+        if (r->spec->disks[i].rbd)
+            json_array_append_new(r->disks, gw_facts_rbd(r->spec->disks[i].rbd, "raw", false, 0));
+    return gw_ceph_ask(r->daemon->ceph, &r->ask, r->disks, answered);
+}
+
+/* Who has the disks now goes into the answer. */
+static void seen_after(struct gw_ceph_ask *ask)
+{
+    settled(gw_container_of(ask, struct resolve, ask));
+}
+
 static void fenced(struct gw_ceph_ask *ask)
 {
     struct resolve *r = gw_container_of(ask, struct resolve, ask);
@@ -191,7 +225,8 @@ static void fenced(struct gw_ceph_ask *ask)
         gw_log(&r->daemon->log, GW_LOG_WARNING, r->vm_name[0] ? r->vm_name : r->spec->uuid,
                "fenced %s of node %s: no OSD takes anything from it any more",
                json_string_value(json_array_get(r->fenced, i)), r->dead);
-    settled(r);
+    if (!ask_about_disks(r, seen_after))
+        settled(r);
 }
 
 /* The clients at the dead node; -1 with *error if they cannot be told for sure. */
@@ -236,11 +271,7 @@ static void fence(struct resolve *r)
 {
     struct gw_error error;
 
-    r->disks = json_array();
-    for (size_t i = 0; i < r->spec->n_disks; i++)
-        if (r->spec->disks[i].rbd)
-            json_array_append_new(r->disks, gw_facts_rbd(r->spec->disks[i].rbd, "raw", false, 0));
-    if (gw_ceph_ask(r->daemon->ceph, &r->ask, r->disks, clients_known))
+    if (ask_about_disks(r, clients_known))
         return;
     gw_error_set(&error, GW_E_STATE, "fence is refused: no disk on RBD is known of the guest");
     gw_error_hint(&error, "name one with --image POOL/IMAGE if the guest is not on this node");
@@ -268,11 +299,20 @@ static void record_changed(struct gw_owner_call *call, int result, const struct 
     resume(r);
 }
 
-/* What is wrong with asking about it now; 0 or -1. */
-static int check_vm(const struct gw_vm *vm, enum gw_resolve_action action, struct gw_error *error)
+/* It runs here, and its source has yet to say that it has cleared up. */
+static bool has_arrived(struct gw_daemon *d, const struct gw_vm *vm)
 {
-    bool busy = vm && (vm->migration[0] || vm->watcher || vm->state == GW_VM_STARTING ||
-                       vm->state == GW_VM_ENDING);
+    const struct gw_migration *m = gw_migration_find(d, vm->migration);
+
+    return m && m->machine.role == GW_DESTINATION && m->machine.phase == GW_FINISHING;
+}
+
+/* What is wrong with asking about it now; 0 or -1. A policy does not wait for a dead source. */
+static int check_vm(struct gw_daemon *d, const struct gw_vm *vm, enum gw_resolve_action action,
+                    bool by_policy, struct gw_error *error)
+{
+    bool moves = vm && (vm->migration[0] || vm->watcher) && !(by_policy && has_arrived(d, vm));
+    bool busy = moves || (vm && (vm->state == GW_VM_STARTING || vm->state == GW_VM_ENDING));
 
     if (!busy || action == GW_RESOLVE_ACTION_MAX)
         return 0;
@@ -286,7 +326,8 @@ static void act(struct resolve *r)
     struct gw_owner to = {.may_have_run = true};
     struct gw_error error;
 
-    if (check_vm(vm_of(r), r->action, &error) < 0) { /* it has taken a while to find out */
+    if (check_vm(r->daemon, vm_of(r), r->action, r->facts.by_policy, &error) <
+        0) { /* it has taken a while to find out */
         fail(r, &error);
         return;
     }
@@ -464,7 +505,7 @@ void gw_resolve_start(struct gw_daemon *d, const struct gw_resolve_request *requ
         call->done(call, NULL, &error);
         return;
     }
-    if (check_vm(vm, request->action, &error) < 0) {
+    if (check_vm(d, vm, request->action, request->by_policy, &error) < 0) {
         call->done(call, NULL, &error);
         return;
     }
@@ -475,6 +516,7 @@ void gw_resolve_start(struct gw_daemon *d, const struct gw_resolve_request *requ
     r->daemon = d;
     r->caller = call;
     r->action = request->action;
+    r->facts.by_policy = request->by_policy;
     snprintf(r->dead, sizeof r->dead, "%s", request->dead ? request->dead : "");
     snprintf(r->vm_name, sizeof r->vm_name, "%s", vm ? vm->spec->name : "");
     snprintf(r->other, sizeof r->other, "%s", vm ? vm->contested : "");

@@ -13,6 +13,7 @@ struct gw_resolve_request {
     const char *vm;                /* a name of this node's, or any uuid */
     enum gw_resolve_action action; /* GW_RESOLVE_ACTION_MAX: only look */
     const char *dead;              /* a node that certainly runs no QEMU; may be NULL */
+    bool by_policy;                /* nobody says so, see gw_resolve_facts */
     const char
         *pool; /* of a guest that is not on this node: where its disks on RBD are; NULL: none */
     const char

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -14,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "say.h"
@@ -59,6 +61,40 @@ void gw_boot_read(const char *path, char *text, size_t n_text)
         gw_fatal("read %s: %s", path, strerror(errno));
     close(fd);
     text[n] = '\0';
+}
+
+bool gw_boot_on_disk(void)
+{
+    struct statfs root;
+
+    if (statfs("/", &root))
+        gw_fatal("statfs /: %s", strerror(errno));
+    return root.f_type == EXT4_SUPER_MAGIC;
+}
+
+static void take_along(const char *from, const char *to)
+{
+    if (mount(from, to, NULL, MS_MOVE, NULL))
+        gw_fatal("move the mount %s to %s: %s", from, to, strerror(errno));
+}
+
+void gw_boot_from_disk(const char *device)
+{
+    static char init[] = "/sbin/init";
+    char *argv[] = {init, NULL};
+
+    mkdir("/root", 0755);
+    if (mount(device, "/root", "ext4", 0, NULL))
+        gw_fatal("mount %s as the root: %s", device, strerror(errno));
+    take_along("/dev", "/root/dev");
+    take_along("/proc", "/root/proc");
+    take_along("/sys", "/root/sys");
+    if (chdir("/root"))
+        gw_fatal("enter the root: %s", strerror(errno));
+    take_along(".", "/");
+    if (!chroot("."))
+        execv(argv[0], argv);
+    gw_fatal("start %s of %s: %s", argv[0], device, strerror(errno));
 }
 
 static void load_module(const char *path)

@@ -3,11 +3,20 @@
 #ifndef GW_GUEST_BOOT_H
 #define GW_GUEST_BOOT_H
 
+#include <stdbool.h>
+
 #include "settings.h"
 
 /* Mounts /proc, /sys and /dev and makes stdout the console; an oops becomes a panic, so
  * that a damaged kernel is seen at once. Fatal when it fails. */
 void gw_boot_mounts(void);
+
+/* Whether the root is a disk, and no initramfs any more. */
+bool gw_boot_on_disk(void);
+
+/* Makes the ext4 on the device the root, takes /dev, /proc and /sys along, and begins again as its
+ * /sbin/init, which is this program. Fatal when it fails; does not return. */
+void gw_boot_from_disk(const char *device);
 
 /* Loads the modules that /modules.list names, one path a line, in that order. Fatal when
  * one is refused. */

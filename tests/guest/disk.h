@@ -2,11 +2,11 @@
 /*
  * A disk that can tell whether somebody lost or tore a write to it.
  *
- * The first blocks of /dev/vda are slots. Each write puts a whole block into a random slot, with
- * O_DIRECT: the slot's number, the write's number (from 1, by slot), random words keyed with both,
- * and a checksum of all that. For each slot memory has the last write that was begun and the
- * last that was acknowledged; so what must be on the disk is known exactly. A check reads every
- * slot while no write is under way and compares all of it.
+ * The first blocks of a device, or all of a file, are slots. Each write puts a whole block into a
+ * random slot, with O_DIRECT: the slot's number, the write's number (from 1, by slot), random words
+ * keyed with both, and a checksum of all that. For each slot memory has the last write that was
+ * begun and the last that was acknowledged; so what must be on the disk is known exactly. A check
+ * reads every slot while no write is under way and compares all of it.
  *
  * GW_DISK_LANES threads write, each to slots of its own, so that several writes are under way
  * when the machine is paused. No write is followed by a flush: an acknowledged one must be there
@@ -84,7 +84,8 @@ void gw_disk_build(uint64_t seed, uint32_t slot, uint32_t write, uint64_t *words
 struct gw_disk_finding gw_disk_judge(uint64_t seed, uint32_t slot, const struct gw_disk_slot *known,
                                      const uint64_t *words);
 
-/* Opens the device and writes every slot once. Fatal when it fails. */
+/* Opens the device, or makes a file of that size, and writes every slot once. Fatal when it
+ * fails. */
 void gw_disk_init(struct gw_disk *disk, const char *path, uint64_t bytes, uint64_t seed,
                   uint32_t writes_per_s);
 

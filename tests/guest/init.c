@@ -20,8 +20,9 @@
 #include "say.h"
 #include "tcpsink.h"
 
-#define MIB  (1ull << 20)
-#define DISK "/dev/vda"
+#define MIB            (1ull << 20)
+#define DISK           "/dev/vda"
+#define FILE_OF_BLOCKS "/blocks" /* instead of the disk, if that has the root */
 
 static struct gw_settings settings;
 static struct gw_pages pages;
@@ -189,10 +190,18 @@ static void serve(void)
     gw_query_run(&query);
 }
 
+static const char *place_of_blocks(void)
+{
+    return settings.root[0] ? FILE_OF_BLOCKS : DISK;
+}
+
 static void announce(void)
 {
+    if (settings.root[0])
+        gw_say("ROOT %s ext4", settings.root);
     if (settings.disk_bytes)
-        gw_say("DISK %s blocks=%u writes_per_s=%u", DISK, disk.n_slots, disk.writes_per_s);
+        gw_say("DISK %s blocks=%u writes_per_s=%u", place_of_blocks(), disk.n_slots,
+               disk.writes_per_s);
     gw_say("READY name=%s pages=%u zero_pages=%u wss_pages=%u rate_mb_per_s=%u uptime_ms=%llu",
            settings.name, pages.n_pages, pages.layout.n_zero_pages, writer.n_wss_pages,
            settings.rate_mb_per_s, (unsigned long long)(gw_now_ns() / 1000000));
@@ -202,11 +211,16 @@ int main(void)
 {
     gw_boot_mounts();
     read_settings();
-    gw_boot_modules();
+    if (!gw_boot_on_disk()) {
+        gw_boot_modules();
+        if (settings.root[0])
+            gw_boot_from_disk(settings.root);
+    }
     gw_boot_network(&settings);
     fill_memory();
     if (settings.disk_bytes)
-        gw_disk_init(&disk, DISK, settings.disk_bytes, settings.seed, settings.disk_writes);
+        gw_disk_init(&disk, place_of_blocks(), settings.disk_bytes, settings.seed,
+                     settings.disk_writes);
     if (settings.poweroff) {
         gw_scanner_init(&scanner, &pages, &verdict, 0);
         choose_writer();

@@ -64,6 +64,16 @@ static int parse_name(struct gw_settings *s, char *value)
     return 0;
 }
 
+/* The kernel does not look at root= itself where the initramfs has an /init. */
+static int root_parse(struct gw_settings *s, const char *device, char *why, size_t n_why)
+{
+    if ((size_t)snprintf(s->root, sizeof(s->root), "%s", device) < sizeof(s->root) &&
+        !strncmp(device, "/dev/", 5))
+        return 0;
+    snprintf(why, n_why, "root: cannot use '%s', only a device such as /dev/vda", device);
+    return -1;
+}
+
 static int parse_ip(struct gw_settings *s, char *value)
 {
     char *rest;
@@ -176,6 +186,8 @@ int gw_settings_parse(struct gw_settings *settings, const char *cmdline, char *w
     }
     strcpy(copy, cmdline);
     while ((word = strsep(&rest, " \t\n"))) {
+        if (!strncmp(word, "root=", 5) && root_parse(settings, word + 5, why, n_why))
+            return -1;
         if (!strncmp(word, "gw.", 3) && setting_parse(settings, word, why, n_why))
             return -1;
     }

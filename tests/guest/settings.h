@@ -21,7 +21,8 @@ struct gw_settings {
     unsigned compress_percent; /* gw.compress: share of a page that is not random */
     unsigned rate_mb_per_s;    /* gw.rate: dirtied pages in 10^6 bytes/s; 0: idle */
     unsigned scan_mb_per_s;    /* gw.scan: of the continuous scan; 0: only on request */
-    uint64_t disk_bytes;       /* gw.disk: how much of /dev/vda is written; 0: nothing */
+    char root[32];             /* root=DEVICE, with the ext4 to go on from; "": stay here */
+    uint64_t disk_bytes;       /* gw.disk: how much of the disk is written; 0: nothing */
     unsigned disk_writes;      /* gw.disk_rate: writes/s to it */
     uint16_t query_port;       /* gw.query: UDP port of the queries, 7501 */
     uint16_t rx_port;          /* gw.rx: UDP port that counts numbered packets, 7502 */
@@ -29,8 +30,8 @@ struct gw_settings {
 };
 
 /* Reads a whole kernel command line. Words that do not start with "gw." belong to
- * the kernel; an unknown gw. key or a value out of range is an error.
- * Returns 0, or -1 with a message in why[n_why]. */
+ * the kernel, of which root= is read as well; an unknown gw. key or a value out of range is an
+ * error. Returns 0, or -1 with a message in why[n_why]. */
 int gw_settings_parse(struct gw_settings *settings, const char *cmdline, char *why, size_t n_why);
 
 /* "64MiB", "4KiB", "1GiB" or plain bytes, at most 1 TiB. Returns 0 or -1. */

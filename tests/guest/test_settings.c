@@ -18,7 +18,8 @@ static void everything_is_read(void **state)
     assert_int_equal(gw_settings_parse(&s,
                                        "console=ttyS0 quiet gw.ip=10.77.0.100/24 gw.fill=64MiB "
                                        "gw.udp=10.77.0.3:7500 gw.compress=30 gw.rate=50 "
-                                       "gw.wss=32MiB gw.bytes=64 gw.name=web1 panic=-1\n",
+                                       "gw.wss=32MiB gw.bytes=64 gw.name=web1 "
+                                       "root=/dev/vda panic=-1\n",
                                        why, sizeof(why)),
                      0);
     assert_string_equal(inet_ntoa(s.ip), "10.77.0.100");
@@ -31,6 +32,7 @@ static void everything_is_read(void **state)
     assert_int_equal(s.rate_mb_per_s, 50);
     assert_int_equal(s.n_write_bytes, 64);
     assert_string_equal(s.name, "web1");
+    assert_string_equal(s.root, "/dev/vda");
     assert_int_equal(s.query_port, 7501);
     assert_false(s.poweroff);
 }
@@ -60,6 +62,9 @@ static void nonsense_is_refused_by_name(void **state)
         "gw.name=0123456789012345678901234567890123456789",
         "gw.name=a\"b",
         "gw.=1",
+        "root=LABEL=x",
+        "root=",
+        "root=/dev/0123456789012345678901234567890123456789",
         "gw.fill=99999999999999999999",
     };
     struct gw_settings s;

@@ -20,11 +20,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 REPO = os.path.dirname(os.path.dirname(HERE))
+sys.path.append(f'{REPO}/tools')
+from godwit_proc import recorded_pid  # pylint: disable=wrong-import-position
 BUILD = os.environ.get('GODWIT_BUILD', f'{REPO}/build')
 TOOLS = f'{BUILD}/tools'
 # The guest is the same whatever the engine is built with.
@@ -157,7 +161,7 @@ class Node:
             ['ip', 'netns', 'pids', self.namespace], text=True).split()))
 
     def daemon_pid(self):
-        return self.lab.status()['nodes'][self.name]['daemon_pid']
+        return recorded_pid(f'{self.dir}/daemon.json')
 
     def qemu_pids(self):
         return [pid for pid in self.pids() if 'qemu-system' in os.path.basename(program(pid))]
@@ -391,11 +395,26 @@ class Move:
 
 
 def guest_append(**settings):
-    """The test guest's kernel command line; settings are those of tests/guest/README.md."""
+    """The test guest's kernel command line; settings are those of tests/guest/README.md. With
+    root='/dev/vda' the guest's root is on that disk."""
+    root = settings.pop('root', None)
     values = {'ip': f'{GUEST_ADDRESS}/24', 'udp': f'{SINK_ADDRESS}:{SINK_PORT}', 'fill': '64MiB',
               'compress': 50, 'rate': 50, 'wss': '32MiB', 'bytes': 8, **settings}
-    return 'console=ttyS0 quiet panic=-1 ' + ' '.join(
+    return 'console=ttyS0 quiet panic=-1 ' + (f'root={root} rw ' if root else '') + ' '.join(
         f'gw.{key}={value}' for key, value in values.items())
+
+
+def make_root(ceph, name, size='64MiB'):
+    """An RBD image with an ext4 on it, from which the test guest boots with guest_append(root=…);
+    its blocks are at most half of the size (gw.disk)."""
+    with tempfile.TemporaryDirectory() as place:
+        for part in ('dev', 'proc', 'sys', 'sbin'):
+            os.makedirs(f'{place}/root/{part}')
+        shutil.copy(f'{GUEST_DIR}/guest-init', f'{place}/root/sbin/init')
+        subprocess.check_call(['/sbin/mke2fs', '-q', '-t', 'ext4', '-E', 'root_owner=0:0', '-d',
+                               f'{place}/root', f'{place}/image', size.removesuffix('iB')],
+                              stdout=subprocess.DEVNULL)
+        return ceph.import_image(name, f'{place}/image')
 
 
 def vm_file(name, log, memory='256MiB', append=None, mac=GUEST_MAC, **extra):
@@ -489,6 +508,13 @@ class Guest:
 
     def wait_ready(self):
         wait_line(self.log, 'GUEST READY', BOOT_TIMEOUT_S)
+
+    def root(self):
+        """What the guest says of its root: '/dev/vda ext4', or None in its initramfs."""
+        with open(self.log, encoding='utf-8', errors='replace') as log:
+            said = [line.partition('GUEST ROOT ')[2].strip() for line in log
+                    if 'GUEST ROOT ' in line]
+        return said[-1] if said else None
 
     def ask(self, question, timeout_s=60):
         """Sends one question over UDP, again each half second while no answer comes."""

@@ -8,12 +8,12 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '../lib'))
 import godwit_lab  # pylint: disable=wrong-import-position
+from place import VM, Place  # pylint: disable=wrong-import-position
 
 # The rest relies on these.
 ORDER = ('test_lab', 'test_move', 'test_refused', 'test_owners', 'test_failures', 'test_matrix', 'test_resolve',
          'test_adopt', 'test_figures', 'test_network', 'test_nics', 'test_relay', 'test_verify', 'test_carrier', 'test_endurance',
          'test_demo')
-VM = 'web1'
 # A frame that QEMU read while it stopped the guest may have reached it and is sent again: at most
 # one for each NIC in a move (docs/architecture.md).
 MAY_COME_TWICE = 1
@@ -67,36 +67,6 @@ def lab(guest_needs):
                 text = log.read()
             found = SANITIZER.search(text)
             assert not found, f'godwitd of {node.name}:\n{text[found.start():]}'
-
-
-class Place:
-    """The session's guest, the node that it is on and the node that it is not on."""
-
-    def __init__(self, guest):
-        self.guest = guest
-        self.lab = guest.lab
-        self.find()
-
-    def find(self):
-        here = self.guest.node()
-        self.source = self.lab.nodes[here]
-        self.destination = self.lab.nodes['n2' if here == 'n1' else 'n1']
-
-    def command_line(self):
-        """Of the guest's QEMU, which must have moved once."""
-        with open(f'/proc/{self.source.vms()[VM]["pid"]}/cmdline', 'rb') as source:
-            return source.read().decode().split('\0')[:-1]
-
-    def move(self, *options):
-        """Moves the guest to the other node, checks its memory there; gives the JSON object."""
-        migration = self.source.migrate(VM, self.destination.name, *options)
-        assert migration['state'] == 'completed'
-        self.guest.assert_good(self.destination.name)
-        self.find()
-        return migration
-
-    def start_move(self, *options):
-        return godwit_lab.Move(self.source, VM, self.destination.name, *options)
 
 
 @pytest.fixture(scope='session')

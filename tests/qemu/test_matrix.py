@@ -132,14 +132,46 @@ def vm_path(node):
     return f'{node.dir}/etc/{VM}.yaml'
 
 
-def start_guest(node):
-    """Small, so that a move is quick; its uuid is known, so that its record is the same in each of
-    its lives."""
-    append = godwit_lab.guest_append(fill='16MiB', wss='8MiB', rate=4)
-    guest = godwit_lab.Guest.start(node, VM, uuid=UUID, memory='128MiB', append=append,
-                                   machine=machine())
-    os.unlink(vm_path(node))
-    return guest
+class Kind:
+    """What the guest of all cases is: here without disks, its owner record in a shared directory.
+    tests/rbd has another."""
+
+    name = 'crash matrix'
+    Guest = godwit_lab.Guest
+
+    def __init__(self, lab):
+        self.lab = lab
+
+    def options(self):
+        """More for Guest.start()."""
+        return {'append': godwit_lab.guest_append(fill='16MiB', wss='8MiB', rate=4)}
+
+    def start(self, node):
+        """Small, so that a move is quick; its uuid is known, so that its record is the same in each
+        of its lives."""
+        guest = self.Guest.start(node, VM, uuid=UUID, memory='128MiB', machine=machine(),
+                                 **self.options())
+        os.unlink(vm_path(node))
+        return guest
+
+    def record(self):
+        return godwit_lab.owner_record(self.lab, UUID)
+
+    def remove_record(self):
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(f'{self.lab.owners}/{UUID}'):
+                os.unlink(f'{self.lab.owners}/{UUID}/{name}')
+            os.rmdir(f'{self.lab.owners}/{UUID}')
+
+    def store(self):
+        """The store of owner records, so that it can fail."""
+        return crash.Store(self.lab)
+
+    def forget_the_dead(self, here):
+        """Before the guest, which is on that node, moves."""
+
+    def judge(self, guest, here):
+        """What else must be true of a guest that runs on this node."""
 
 
 class Case:
@@ -147,6 +179,7 @@ class Case:
 
     def __init__(self, place, news, where):
         self.place, self.news, self.where = place, news, where
+        self.kind = place.kind
         self.source, self.destination = place.source, place.destination
         self.killed = set()  # names of the nodes whose QEMU was killed
         self.renewed = set()
@@ -208,7 +241,7 @@ class Case:
 
     def owner(self):
         """The node that the record names, unless its QEMU was killed."""
-        record = godwit_lab.owner_record(self.place.lab, UUID)
+        record = self.kind.record()
         if not record and self.killed:
             return None  # it is removed with its guest, where no migration stands in between
         assert record, f'no owner record is left\n{self.news}'
@@ -236,7 +269,7 @@ class Case:
             if time.monotonic() > deadline:
                 raise godwit_lab.Failure(
                     f'it does not settle: {self.states()}, the record is '
-                    f'{godwit_lab.owner_record(self.place.lab, UUID)}, killed: '
+                    f'{self.kind.record()}, killed: '
                     f'{self.killed}\n{self.news}')
             self.news.wait(0.2)
 
@@ -256,6 +289,7 @@ class Case:
         assert crash.executing(nodes, look) == expected
         if owner:
             self.place.guest.assert_good(owner.name)
+            self.kind.judge(self.place.guest, owner)
         status = 3 if not owner else 1 if owner is self.source else 0
         assert result.status in (allowed or (status,)), f'{status} was expected'
         if 'id' in result.json and status == result.status:
@@ -278,21 +312,21 @@ class Case:
     def start_again(self):
         """The guest is gone. It starts where its record says, and nowhere else."""
         lab = self.place.lab
-        record = godwit_lab.owner_record(lab, UUID)
+        record = self.kind.record()
         if not record:
-            self.place.guest = start_guest(self.source)
+            self.place.guest = self.kind.start(self.source)
             return
         home = lab.nodes[record['node']]
         other = self.destination if home is self.source else self.source
         if VM in other.vms():  # a paused copy, which must not come back by itself
             assert other.vms()[VM]['state'] == 'paused'
             other.godwit('vm', 'stop', VM, '--force')
-        godwit_lab.write_vm_file(other, VM, uuid=UUID)
+        godwit_lab.write_vm_file(other, VM, uuid=UUID, **self.kind.options())
         refused = other.godwit('vm', 'start', vm_path(other), '--json', check=False)
         os.unlink(vm_path(other))
         assert refused.status == 1 and 'owner record' in refused.stderr and \
             f'godwit resolve {UUID}' in refused.stderr, str(refused)
-        self.place.guest = start_guest(home)
+        self.place.guest = self.kind.start(home)
 
     def finish(self, before):
         """The guest moves, to where it was at first, and nothing is left of all this."""
@@ -301,6 +335,7 @@ class Case:
             self.start_again()
             self.renewed |= {self.source.name, self.destination.name}
         place.find()
+        self.kind.forget_the_dead(place.source)
         moved = place.source is not self.source
         if moved:
             place.move()
@@ -311,21 +346,26 @@ class Case:
 
 
 @pytest.fixture(scope='module')
-def cases():
+def kind(lab):
+    return Kind(lab)
+
+
+@pytest.fixture(scope='module')
+def cases(kind):
     """Counts them."""
     count = {'good': 0, 'all': 0, 'bad': 0, 'began': time.monotonic()}
     yield count
-    figures.append(f'crash matrix: {count["good"]} of {count["all"]} cases good in '
+    figures.append(f'{kind.name}: {count["good"]} of {count["all"]} cases good in '
                    f'{time.monotonic() - count["began"]:.0f} s')
 
 
 @pytest.fixture(scope='module')
-def resident(lab, running, cases):
+def resident(lab, running, cases, kind):
     """The guest of all cases. The session's guest has the same address and makes room."""
     if 'guest' in running:
         running.pop('guest').stop()
     godwit_lab.Guest(lab, VM, None).stop()
-    running['matrix'] = start_guest(lab.n1)
+    running['matrix'] = kind.start(lab.n1)
     yield running
     running.pop('matrix').stop()
 
@@ -343,7 +383,7 @@ def heal(lab):
 
 
 @pytest.fixture
-def matrix(lab, resident, cases):
+def matrix(lab, resident, cases, kind):
     heal(lab)
     try:
         assert cases['good'] + cases['bad'] == cases['all'], 'the last case went wrong'
@@ -352,12 +392,10 @@ def matrix(lab, resident, cases):
     except AssertionError:
         cases['bad'] = cases['all'] - cases['good']
         godwit_lab.Guest(lab, VM, None).stop()
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(f'{lab.owners}/{UUID}'):
-                os.unlink(f'{lab.owners}/{UUID}/{name}')
-            os.rmdir(f'{lab.owners}/{UUID}')
-        resident['matrix'] = start_guest(lab.n1)
+        kind.remove_record()
+        resident['matrix'] = kind.start(lab.n1)
         place = Place(resident['matrix'])
+    place.kind = kind
     yield place
     resident['matrix'] = place.guest
 
@@ -401,8 +439,7 @@ def allowed(where, deed):
     return ()
 
 
-@pytest.mark.parametrize('where, deed', CASES, ids=lambda text: text.replace(' ', '-'))
-def test_crash(matrix, cases, where, deed):
+def run_case(matrix, cases, where, deed):
     cases['all'] += 1
     before = godwit_lab.snapshot(matrix.lab)
     with at(matrix, where) as (case, move, stop):
@@ -412,12 +449,17 @@ def test_crash(matrix, cases, where, deed):
     cases['good'] += 1
 
 
+@pytest.mark.parametrize('where, deed', CASES, ids=lambda text: text.replace(' ', '-'))
+def test_crash(matrix, cases, where, deed):
+    run_case(matrix, cases, where, deed)
+
+
 # --- the store of owner records cannot be reached -----------------------------------
 
 
 @pytest.fixture(scope='module')
-def store(lab, resident):
-    with crash.Store(lab) as made:
+def store(resident, kind):
+    with kind.store() as made:
         yield made
 
 

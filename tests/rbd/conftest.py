@@ -12,10 +12,12 @@ import pytest
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:0] = [f'{HERE}/../lib', f'{HERE}/../../tools']
+# Behind this directory, which has modules of the same names.
+sys.path.append(f'{HERE}/../qemu')
 import godwit_ceph  # pylint: disable=wrong-import-position
 import godwit_lab  # pylint: disable=wrong-import-position
+from place import VM, Place  # pylint: disable=wrong-import-position,unused-import
 
-VM = 'web1'
 DISK_BYTES = 4 << 20
 
 figures = []

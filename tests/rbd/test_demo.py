@@ -12,5 +12,6 @@ def test_demo(needs, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     with open(f'{tmp_path}/out.json', encoding='utf-8') as source:
         disk = json.load(source)['disk']
+    assert disk['root'] == '/dev/vda ext4', disk
     assert disk['verdict'] == 'good' and disk['blocks'] == 8192, disk
     assert disk['writes'] > 100 and not disk['lost'] + disk['torn'] + disk['write_errors'], disk

@@ -11,11 +11,10 @@ import time
 
 import pytest
 
-import crash
 import godwit_lab
 from bare import BareQemu, Qmp
 from conftest import DISK_BYTES, VM, DiskGuest, figures, stopped
-from godwit_lab import Breakpoint, Events, Move, kill, only
+from godwit_lab import Events, Move, kill, only
 
 N_MOVES = int(os.environ.get('GODWIT_RBD_MOVES', '100'))
 # Fewer are made where this is not enough for all; the figures say how many it were.
@@ -64,6 +63,27 @@ def test_a_bad_disk_is_seen(one, guest_on):
     assert (verdict['verdict'], verdict['lost'], verdict['torn']) == ('bad', 1, 1), verdict
     assert {bad['slot']: bad['kind'] for bad in verdict['bad_blocks']} == \
         {100: 'lost', 200: 'torn'}
+
+
+def test_a_root_disk(one, tmp_path):
+    """The guest's root file system is on the image, and whole after moves in which it was written."""
+    image = godwit_lab.make_root(one.ceph, 'root1')
+    guest = DiskGuest.start(
+        one.n1, VM, memory='128MiB', disks=[{'rbd': image}],
+        append=godwit_lab.guest_append(root='/dev/vda', fill='32MiB', wss='8MiB', rate=5, scan=8,
+                                       disk=DISK_BYTES, disk_rate=200))
+    try:
+        assert guest.root() == '/dev/vda ext4'
+        for _ in range(2):
+            guest.move()
+            guest.assert_unharmed()
+    finally:
+        guest.stop()
+    copy = f'{tmp_path}/root'
+    one.ceph.rbd('export', '--no-progress', image, copy)
+    # As after a power cut: the journal is replayed, and then nothing may be wrong.
+    subprocess.check_call(['/sbin/e2fsck', '-E', 'journal_only', '-y', copy])
+    subprocess.check_call(['/sbin/e2fsck', '-fn', copy])
 
 
 @pytest.fixture
@@ -255,61 +275,6 @@ def test_preflight_is_quick(one, resident):
     figures.append(f'godwit check with a disk on RBD: median {statistics.median(took_ms):.0f} ms')
 
 
-# Where a daemon is stopped, what is killed (or which link is cut) there, and who has the guest then.
-CRASHES = [
-    ('source phase precopy', 'source daemon', 'source'),
-    ('source phase precopy', 'destination qemu', 'source'),
-    ('source phase switchover', 'destination link', 'source'),
-    ('destination phase switchover', 'destination daemon', 'source'),
-    ('source phase committing', 'source daemon', 'source'),
-    ('destination done claim', 'destination daemon', 'destination'),
-    ('source phase finishing', 'source qemu', 'destination'),
-]
-
-
-def runs_somewhere(guest):
-    try:
-        return guest.node() is not None
-    except godwit_lab.Failure:
-        return False
-
-
-@pytest.mark.parametrize('where,what,owner', CRASHES, ids=lambda value: value.replace(' ', '-'))
-def test_a_crash(one, resident, where, what, owner):
-    """Cases of the crash matrix (tests/qemu/test_matrix.py) with a disk that is written to."""
-    guest = resident
-    guest.forget_the_dead()
-    nodes = dict(zip(('source', 'destination'), guest.place()))
-    victim, _, kind = what.partition(' ')
-    victim = nodes[victim]
-    link = ['ip', '-n', f'gwlab-{one.name}-sw', 'link', 'set', victim.name]
-    with crash.News(*nodes.values()) as news:
-        stop = crash.Breakpoint(nodes[where.split()[0]], where, news)
-        move = Move(nodes['source'], VM, nodes['destination'].name)
-        stop.wait()
-        try:
-            if kind == 'daemon':
-                victim.kill_daemon()
-            elif kind == 'qemu':
-                kill(only(victim.qemu_pids()))
-            else:
-                subprocess.check_call([*link, 'down'])
-            stop.go_on()
-            if what == 'destination daemon':  # the source does not wait for ever
-                victim.start_daemon()
-            result = move.result()
-        finally:
-            stop.remove()
-            stop.go_on()
-            if kind == 'link':
-                subprocess.check_call([*link, 'up'])
-            if not victim.daemon_pid():
-                victim.start_daemon()
-    godwit_lab.wait_until(lambda: runs_somewhere(guest), 60, nodes['source'], 'the guest runs')
-    figures.append(f'{what} lost at "{where}": exit status {result.status}, disk and memory good')
-    assert guest.assert_unharmed() == nodes[owner].name
-
-
 # Phase, daemon, and codes of the error that may come of it (none: it moves all the same). While the
 # OSD stands nobody reads or writes; without the mon all goes on that has its connections already.
 STALLS = [
@@ -343,6 +308,31 @@ def test_a_cluster_that_stops(one, resident, phase, daemon, codes):
     if (phase, daemon) == ('precopy', 'osd.0'):  # an operator who looks sees why it stands
         assert 'qemu-silent' in [w['code'] for w in result.json['warnings']], str(result)
     assert guest.assert_unharmed() == (source, destination)[result.status == 0].name
+
+
+@pytest.mark.parametrize('rate', ['2MiB/s', 'unlimited'], ids=['copies', 'pauses'])
+def test_precopy_gives_up_on_a_cluster_that_stands(one, resident, rate):
+    """The policy's time is over while the OSD stands: when there is still memory to copy, and when
+    QEMU waits for the guest's writes to pause it, and answers nobody."""
+    guest = resident
+    guest.forget_the_dead()
+    source, destination = guest.place()
+    with Events(source) as events:
+        move = Move(source, VM, destination.name, '--bandwidth', rate, '--timeout', '3')
+        events.wait_migration(lambda event: event['state'] == 'precopy')
+        with stopped(one.ceph, 'osd.0'):
+            began = time.monotonic()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                move.process.wait(STALL_S)
+            took_s = time.monotonic() - began
+        result = move.result()
+    error = result.json.get('error') or {}
+    figures.append(f'osd.0 stopped in precopy, timeout_s 3, bandwidth {rate}: exit status '
+                   f'{result.status} after {took_s:.1f} s, {error.get("message", "")}')
+    assert result.status == 1 and error['code'] == 'timeout', str(result)
+    if rate != 'unlimited':
+        assert took_s < 10, took_s
+    assert guest.assert_unharmed() == source.name
 
 
 def test_no_qemu_for_a_cluster_that_stands(one, resident):

@@ -11,7 +11,7 @@
 static struct gw_resolve_facts at(unsigned record, unsigned here, unsigned there, bool dead)
 {
     return (struct gw_resolve_facts){(enum gw_resolve_record)record, (enum gw_resolve_qemu)here,
-                                     (enum gw_resolve_qemu)there, dead};
+                                     (enum gw_resolve_qemu)there, dead, false};
 }
 
 /* Every combination: no action may lead to two copies, to a stale one, or to the loss of the one.
@@ -70,6 +70,29 @@ static void a_word_of_a_person_does_not_outweigh_an_answer(void **state)
     assert_non_null(gw_resolve_refusal(&f, GW_RESOLVE_RESUME));
 }
 
+/* In every combination it may do less than a person: only fence, and only for a guest that runs
+ * here by its record. */
+static void a_policy_only_fences_what_is_ours(void **state)
+{
+    unsigned n_allowed = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 5 * 5 * 5 * 2; i++) {
+        struct gw_resolve_facts f = at(i % 5, i / 5 % 5, i / 25 % 5, i / 125);
+
+        f.by_policy = true;
+        for (unsigned a = 0; a < GW_RESOLVE_ACTION_MAX; a++) {
+            bool allowed = !gw_resolve_refusal(&f, (enum gw_resolve_action)a);
+
+            n_allowed += allowed;
+            if (allowed)
+                assert_true(a == GW_RESOLVE_FENCE && f.record == GW_RESOLVE_OURS &&
+                            f.here == GW_RESOLVE_RUNNING && f.there == GW_RESOLVE_SILENT && f.dead);
+        }
+    }
+    assert_int_equal(n_allowed, 1);
+}
+
 static void names_go_both_ways(void **state)
 {
     (void)state;
@@ -89,6 +112,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_unsafe_is_allowed),
         cmocka_unit_test(a_word_of_a_person_does_not_outweigh_an_answer),
+        cmocka_unit_test(a_policy_only_fences_what_is_ours),
         cmocka_unit_test(names_go_both_ways),
     };
 
