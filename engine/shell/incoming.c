@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Operations of the destination.
- *
- * LAUNCH is where a move is refused: first what can be seen without a QEMU (memory, disks, bridges,
- * names, QEMU's version), then what only the QEMU that will run the guest can say (machine type,
- * CPU).
+ * Operations of the destination, from VERIFY on, its messages, and how it begins with a PREPARE.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,19 +8,13 @@
 #include <string.h>
 
 #include "host/facts.h"
-#include "host/preflight.h"
-#include "shell/carrier_offer.h"
 #include "shell/daemon.h"
 #include "shell/guestaddr.h"
 #include "shell/guestnet.h"
 #include "shell/error_json.h"
 #include "shell/fence.h"
 #include "shell/incoming.h"
-#include "shell/inspect.h"
-#include "shell/nethook.h"
-#include "shell/owners.h"
-#include "shell/qmp_batch.h"
-#include "util/cleanup.h"
+#include "shell/incoming_private.h"
 #include "util/clock.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
@@ -33,400 +23,6 @@
 /* How long the source is kept waiting for a guest that may have nothing to say. */
 static const struct timeval listen_limit = {.tv_usec = 200000};
 static const struct timeval locks_limit = {.tv_usec = 700000}; /* more than gw_ceph_await_locks() */
-
-struct incoming {
-    struct gw_migration base;
-    struct gw_vm_spec *spec; /* until the VM has it */
-    json_t *peer_facts;      /* of the source */
-    json_t *facts;           /* of this node and its QEMU */
-    struct gw_findings findings;
-    struct gw_vm_call launch_call, end_call;
-    struct gw_inspect inspect;
-    bool inspecting;
-    json_t *early; /* of this node before it has a QEMU; its disks are the later ones', too */
-    struct gw_ceph_ask ask; /* about them */
-    struct gw_qmp_batch batch;
-    struct gw_qmp_call op_call;
-    char host[256], port[8]; /* where QEMU listens */
-    struct gw_owner from;    /* the owner record that CLAIM swaps; epoch 0: there is none */
-    struct gw_owner_call owner_call;
-    uint64_t claim_begun_ns;
-    bool guest_runs;         /* let it run at the end */
-    struct gw_nethook *hook; /* NULL: none, or it was told the end */
-    struct gw_nethook_call hook_call;
-    struct gw_guestnet_listener listener;
-    bool listens;           /* for the guest's first frame */
-    bool awaits_locks;      /* of its disks on RBD, since RESUME: `ask` is about them */
-    struct event *patience; /* FINISHED waits for both, so that the source hears of them */
-    json_t *carrier_offer;  /* what PREPARED says of the carrier; NULL on another route */
-    char carrier_path[108]; /* where QEMU listens for the carrier */
-    json_t *verify_request; /* came before QEMU has said that it has loaded everything */
-    bool completed;         /* it has */
-};
-
-static struct incoming *incoming_of(struct gw_migration *m)
-{
-    return gw_container_of(m, struct incoming, base);
-}
-
-static void done(struct incoming *in, enum gw_op op, const struct gw_error *error)
-{
-    gw_migration_op_done(&in->base, op, error);
-}
-
-static void done_with_record(struct incoming *in, enum gw_op op, int result,
-                             const struct gw_error *error)
-{
-    struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {.op = op}};
-
-    ev.done.conflict = result > 0;
-    gw_migration_post(&in->base, &ev);
-}
-
-/* LAUNCH */
-
-/* Compares what is known so far. -1 if something stands against the move: LAUNCH is done then. */
-static int compare(struct incoming *in, json_t *mine)
-{
-    const struct gw_finding *first;
-    struct gw_error error;
-
-    gw_findings_fini(&in->findings);
-    gw_preflight_compare(in->peer_facts, mine, &in->findings);
-    if (gw_findings_ok(&in->findings))
-        return 0;
-    first = gw_findings_first_error(&in->findings);
-    gw_error_set(&error, GW_E_INCOMPATIBLE, "%s cannot run on %s: %s", in->base.vm_name,
-                 in->base.record.to, first ? first->message : "the checks could not be made");
-    gw_error_hint(&error, "%s", first ? first->hint : "");
-    if (in->findings.n_errors > 1)
-        gw_error_hint(&error, "`godwit check %s --to %s` lists this and %zu more reasons",
-                      in->base.vm_name, in->base.record.to, in->findings.n_errors - 1);
-    done(in, GW_OP_LAUNCH, &error);
-    return -1;
-}
-
-static void network_prepared(struct gw_nethook_call *call, const struct gw_error *error)
-{
-    struct incoming *in = gw_container_of(call, struct incoming, hook_call);
-
-    if (!error)
-        gw_nethook_await_switch(in->hook);
-    done(in, GW_OP_LAUNCH, error);
-}
-
-static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error)
-{
-    struct incoming *in = gw_container_of(inspect, struct incoming, inspect);
-
-    in->inspecting = false;
-    if (error) {
-        done(in, GW_OP_LAUNCH, error);
-        return;
-    }
-    in->facts = json_incref(facts);
-    if (compare(in, facts) < 0)
-        return;
-    in->hook_call.done = network_prepared;
-    if (in->base.only_check || !in->base.vm)
-        done(in, GW_OP_LAUNCH, NULL);
-    else
-        gw_nethook_prepare(&in->base, &in->hook, &in->hook_call);
-}
-
-/* Its QEMU ended while Ceph was asked about its disks. */
-static void vm_gone(struct gw_migration *m, const struct gw_error *error)
-{
-    struct incoming *in = incoming_of(m);
-
-    gw_inspect_fini(&in->inspect);
-    if (in->inspecting)
-        done(in, GW_OP_LAUNCH, error);
-    in->inspecting = false;
-}
-
-static void launched(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error)
-{
-    struct incoming *in = gw_container_of(call, struct incoming, launch_call);
-
-    if (error) {
-        done(in, GW_OP_LAUNCH, error);
-        return;
-    }
-    vm->owner = in->from;
-    gw_migration_set_vm(&in->base, vm);
-    vm->ran = in->guest_runs; /* for a daemon that is started after this one */
-    gw_vm_save(vm);
-    vm->net = gw_guestnet_open(vm);
-    gw_guestnet_hold(vm->net);
-    in->listens = in->guest_runs && gw_guestnet_listen(vm->net, &in->listener);
-    in->inspecting = true;
-    in->inspect.disks = json_object_get(in->early, "disks");
-    gw_inspect_start(&in->inspect, vm, inspected);
-}
-
-static void launch_if_it_fits(struct incoming *in)
-{
-    if (compare(in, in->early) < 0)
-        return;
-    in->launch_call.done = launched;
-    gw_vm_launch(in->base.daemon, gw_steal_ptr(&in->spec), true, &in->launch_call);
-}
-
-static void ceph_answered(struct gw_ceph_ask *ask)
-{
-    launch_if_it_fits(gw_container_of(ask, struct incoming, ask));
-}
-
-/* A QEMU waits without a limit for a cluster that does not answer: ask before there is one. */
-static void launch(struct incoming *in)
-{
-    in->early = gw_inspect_early(in->base.daemon, in->spec, in->peer_facts);
-    if (!gw_ceph_ask(in->base.daemon->ceph, &in->ask, json_object_get(in->early, "disks"),
-                     ceph_answered))
-        launch_if_it_fits(in);
-}
-
-/* Both nodes must see the same record, or their swaps would not meet. */
-static void record_read(struct gw_owner_call *call, int result, const struct gw_owner *current,
-                        const struct gw_error *error)
-{
-    struct incoming *in = gw_container_of(call, struct incoming, owner_call);
-    bool same = result == 0 && current->epoch == in->from.epoch &&
-                strcmp(current->node, in->from.node) == 0;
-    struct gw_error why;
-
-    if (same) {
-        launch(in);
-        return;
-    }
-    gw_error_set(&why, result < 0 ? error->code : GW_E_INCOMPATIBLE,
-                 "the owner record of %s, %s's with epoch %" PRIu64 ", is not seen from %s: %s",
-                 in->base.vm_name, in->from.node, in->from.epoch, in->base.record.to,
-                 result == 0 ? "there it is another one" : error->msg);
-    if (result < 0 && error->hint[0])
-        gw_error_hint(&why, "%s", error->hint);
-    else
-        gw_error_hint(&why,
-                      "see whether owner_store (with disks on RBD: ceph_conf) names the same on %s "
-                      "and %s; if so, start the migration again",
-                      in->base.record.to, in->from.node);
-    done(in, GW_OP_LAUNCH, &why);
-}
-
-/* The source knows of none: then there must be none, or a swap of somebody's would be ignored. */
-static void no_record_expected(struct gw_owner_call *call, int result,
-                               const struct gw_owner *current, const struct gw_error *error)
-{
-    struct incoming *in = gw_container_of(call, struct incoming, owner_call);
-    struct gw_error why;
-
-    if (result == GW_OWNER_ABSENT) {
-        launch(in);
-        return;
-    }
-    if (result < 0)
-        why = *error;
-    else
-        gw_error_set(&why, GW_E_INCOMPATIBLE,
-                     "%s has an owner record, %s's, which %s does not know of", in->base.vm_name,
-                     current->node, in->base.peer);
-    if (result >= 0)
-        gw_error_hint(&why, "set owner_store in the configuration of godwitd on %s as on %s",
-                      in->base.peer, in->base.record.to);
-    done(in, GW_OP_LAUNCH, &why);
-}
-
-static void op_launch(struct incoming *in)
-{
-    bool has_store = gw_owners_has_store(in->base.daemon->owners, in->spec);
-    struct gw_error error;
-
-    if (!in->from.epoch && has_store) {
-        in->owner_call.done = no_record_expected;
-        gw_owners_read(in->base.daemon->owners, in->spec, &in->owner_call);
-    } else if (!in->from.epoch) {
-        launch(in);
-    } else if (has_store) {
-        in->owner_call.done = record_read;
-        gw_owners_read(in->base.daemon->owners, in->spec, &in->owner_call);
-    } else {
-        gw_error_set(&error, GW_E_INCOMPATIBLE,
-                     "%s has an owner record on %s, and %s has no store of owner records",
-                     in->base.vm_name, in->from.node, in->base.record.to);
-        gw_error_hint(&error, "set owner_store in the configuration of godwitd on %s",
-                      in->base.record.to);
-        done(in, GW_OP_LAUNCH, &error);
-    }
-}
-
-/* ARM */
-
-static void armed(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
-{
-    (void)replies;
-    done(gw_container_of(batch, struct incoming, batch), GW_OP_ARM, error);
-}
-
-static void op_arm(struct incoming *in)
-{
-    struct gw_native_offer theirs = {
-        json_object_get(json_object_get(in->peer_facts, "offer"), "capabilities"),
-        json_object_get(json_object_get(in->peer_facts, "offer"), "parameters")};
-    struct gw_native_offer mine = {
-        json_object_get(json_object_get(in->facts, "offer"), "capabilities"),
-        json_object_get(json_object_get(in->facts, "offer"), "parameters")};
-    struct gw_native_terms terms;
-    struct gw_error error;
-
-    if (gw_native_negotiate(&theirs, &mine, &in->base.wishes, false, &terms, &error) < 0) {
-        done(in, GW_OP_ARM, &error);
-        return;
-    }
-    in->base.record.codec =
-        terms.zstd || (in->base.wishes.carrier && in->base.wishes.zstd) ? "zstd" : "none";
-    gw_qmp_batch_init(&in->batch, armed);
-    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "capabilities", false,
-                     "migrate-set-capabilities", gw_steal_ptr(&terms.capabilities));
-    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "parameters", false, "migrate-set-parameters",
-                     gw_steal_ptr(&terms.parameters));
-    gw_qmp_batch_end(&in->batch);
-    gw_native_terms_fini(&terms);
-}
-
-/* LISTEN: QEMU picks a free port of the range; which one, only query-migrate says. */
-
-static int open_verify(struct incoming *in, const json_t *replies, struct gw_error *error)
-{
-    if (!in->base.wishes.verify)
-        return 0;
-    return gw_migration_open_verify(&in->base,
-                                    json_string_value(json_object_get(replies, "ramblocks")),
-                                    error);
-}
-
-static void ask_for_ramblocks(struct incoming *in)
-{
-    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "ramblocks", false, "human-monitor-command",
-                     json_pack("{s:s}", "command-line", "info ramblock"));
-}
-
-static void listening(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
-{
-    struct incoming *in = gw_container_of(batch, struct incoming, batch);
-    const struct gw_config *config = in->base.daemon->config;
-    struct gw_error listen_error;
-    const char *port;
-
-    if (error) {
-        listen_error = *error;
-        gw_error_prefix(&listen_error, "QEMU cannot listen on %s, ports %u to %u", in->host,
-                        config->migration_port_min, config->migration_port_max);
-        gw_error_hint(&listen_error,
-                      "free a port of that range on %s, or set migration_ports there",
-                      in->base.record.to);
-        done(in, GW_OP_LISTEN, &listen_error);
-        return;
-    }
-    port = json_string_value(json_object_get(
-        json_array_get(json_object_get(json_object_get(replies, "migrate"), "socket-address"), 0),
-        "port"));
-    if (!port || strlen(port) >= sizeof in->port) {
-        gw_error_set(&listen_error, GW_E_QEMU, "QEMU does not say on which port it listens");
-        done(in, GW_OP_LISTEN, &listen_error);
-        return;
-    }
-    memcpy(in->port, port, strlen(port) + 1);
-    done(in, GW_OP_LISTEN, open_verify(in, replies, &listen_error) < 0 ? &listen_error : NULL);
-}
-
-static json_t *listen_args(const struct incoming *in)
-{
-    const struct gw_config *config = in->base.daemon->config;
-    char first[8];
-    json_t *address;
-
-    snprintf(first, sizeof first, "%u", config->migration_port_min);
-    address = json_pack("{s:s, s:s, s:s, s:s, s:i}", "transport", "socket", "type", "inet", "host",
-                        in->host, "port", first, "to", (int)config->migration_port_max);
-    return json_pack("{s:[{s:s, s:o}]}", "channels", "channel-type", "main", "addr", address);
-}
-
-/* On the carrier's route QEMU listens on a unix socket, and the carrier for the source. */
-
-static int open_carrier(struct incoming *in, const char *ramblocks, struct gw_error *error)
-{
-    const struct gw_config *config = in->base.daemon->config;
-    struct gw_carrier_options options;
-    struct gw_ram ram;
-
-    if (gw_ram_open(&ram, in->base.vm->process.pid, ramblocks, error) < 0)
-        return -1;
-    gw_migration_carrier_options(&in->base, in->carrier_path, &options);
-    options.host = in->host;
-    evutil_secure_rng_get_bytes(options.secret, sizeof options.secret);
-    json_decref(in->carrier_offer);
-    in->carrier_offer = gw_carrier_offer_to_json(options.secret, &ram);
-    if (ram.n_blocks == 0)
-        gw_migration_log(&in->base, GW_LOG_WARNING,
-                         "the guest's RAM is not shared memory: pages pass through QEMU, whole");
-    if (gw_carrier_new_destination(&options, &ram, config->migration_port_min,
-                                   config->migration_port_max, &in->base.carrier, error) < 0)
-        return -1;
-    snprintf(in->port, sizeof in->port, "%u", gw_carrier_port(in->base.carrier));
-    return 0;
-}
-
-static void carrier_listening(struct gw_qmp_batch *batch, json_t *replies,
-                              const struct gw_error *error)
-{
-    struct incoming *in = gw_container_of(batch, struct incoming, batch);
-    const char *ramblocks = json_string_value(json_object_get(replies, "ramblocks"));
-    struct gw_error why;
-
-    if (error)
-        why = *error;
-    else if (!in->base.vm)
-        gw_error_set(&why, GW_E_QEMU_GONE, "QEMU has ended");
-    else if (open_carrier(in, ramblocks ? ramblocks : "", &why) == 0) {
-        done(in, GW_OP_LISTEN, open_verify(in, replies, &why) < 0 ? &why : NULL);
-        return;
-    }
-    gw_error_prefix(&why, "the carrier on %s cannot be opened", in->base.record.to);
-    done(in, GW_OP_LISTEN, &why);
-}
-
-static void listen_for_carrier(struct incoming *in)
-{
-    const char *rundir = in->base.vm->rundir;
-
-    snprintf(in->carrier_path, sizeof in->carrier_path, "%s/carrier", rundir);
-    gw_qmp_batch_fini(&in->batch);
-    gw_qmp_batch_init(&in->batch, carrier_listening);
-    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "listen", false, "migrate-incoming",
-                     json_pack("{s:[{s:s, s:{s:s, s:s, s:s}}]}", "channels", "channel-type", "main",
-                               "addr", "transport", "socket", "type", "unix", "path",
-                               in->carrier_path));
-    ask_for_ramblocks(in);
-    gw_qmp_batch_end(&in->batch);
-}
-
-static void op_listen(struct incoming *in)
-{
-    snprintf(in->host, sizeof in->host, "%s", gw_daemon_migration_address(in->base.daemon));
-    if (in->base.wishes.carrier) {
-        listen_for_carrier(in);
-        return;
-    }
-    gw_qmp_batch_fini(&in->batch);
-    gw_qmp_batch_init(&in->batch, listening);
-    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "listen", false, "migrate-incoming",
-                     listen_args(in));
-    gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "migrate", false, "query-migrate", NULL);
-    if (in->base.wishes.verify)
-        ask_for_ramblocks(in);
-    gw_qmp_batch_end(&in->batch);
-}
 
 /* VERIFY is the source's operation; here it is only answered. */
 
@@ -639,9 +235,9 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
         return;
     }
     switch (op) {
-    case GW_OP_LAUNCH: op_launch(in); break;
-    case GW_OP_ARM: op_arm(in); break;
-    case GW_OP_LISTEN: op_listen(in); break;
+    case GW_OP_LAUNCH: gw_incoming_launch(in); break;
+    case GW_OP_ARM: gw_incoming_arm(in); break;
+    case GW_OP_LISTEN: gw_incoming_listen(in); break;
     case GW_OP_CLAIM: op_claim(in); break;
     case GW_OP_RESUME: op_resume(in); break;
     case GW_OP_DESTROY: op_destroy(in); break;
@@ -727,7 +323,7 @@ static void fini(struct gw_migration *m)
 static const struct gw_migration_ops incoming_ops = {
     .begin_op = begin_op,
     .body_of = body_of,
-    .vm_gone = vm_gone,
+    .vm_gone = gw_incoming_vm_gone,
     .take_body = take_body,
     .hold = hold,
     .phase_changed = phase_changed,
@@ -737,34 +333,6 @@ static const struct gw_migration_ops incoming_ops = {
 };
 
 /* PREPARE */
-
-static bool is_id(const char *id)
-{
-    return id && strlen(id) == 10 && strncmp(id, "m-", 2) == 0 &&
-           strspn(id + 2, "0123456789abcdef") == 8;
-}
-
-/* What the journal says of an earlier migration. */
-struct lookup {
-    struct gw_journal_on_migration visit;
-    char phase[32], role[16], peer[64];
-    char code[32]; /* of the error that it ended with */
-    bool open;     /* it has not ended */
-};
-
-static int look_at(struct gw_journal_on_migration *visit, const struct gw_journal_migration *row)
-{
-    struct lookup *l = gw_container_of(visit, struct lookup, visit);
-    const char *code;
-
-    l->open = row->ended_at_ms == 0;
-    snprintf(l->phase, sizeof l->phase, "%s", row->phase);
-    snprintf(l->role, sizeof l->role, "%s", row->role);
-    snprintf(l->peer, sizeof l->peer, "%s", row->peer ? row->peer : "");
-    code = json_string_value(json_object_get(json_object_get(row->record, "error"), "code"));
-    snprintf(l->code, sizeof l->code, "%s", code ? code : "");
-    return 0;
-}
 
 /* The checks look at the facts and the launch at the spec: they must be about the same guest. */
 static void align(json_t *facts, const struct gw_vm_spec *spec)
@@ -850,14 +418,12 @@ static int take_prepare(struct incoming *in, const char *from, const json_t *bod
 /* Whether a migration of this id may begin here at all. */
 static int may_begin(struct gw_daemon *daemon, const char *id, struct gw_error *error)
 {
-    struct lookup known = {.visit = {look_at}};
     const struct gw_migration *m;
     unsigned n = 0;
 
-    if (!is_id(id))
+    if (!gw_incoming_is_id(id))
         return gw_error_set(error, GW_E_PROTOCOL, "PREPARE has no id");
-    if (gw_migration_find(daemon, id) ||
-        gw_journal_migration_get(daemon->journal, id, &known.visit, NULL) == 0)
+    if (gw_migration_find(daemon, id) || gw_incoming_is_known(daemon, id))
         return gw_error_set(error, GW_E_EXISTS, "there was a migration %s already", id);
     TAILQ_FOREACH (m, &daemon->migrations, link)
         n += m->machine.role == GW_DESTINATION;
@@ -888,7 +454,7 @@ void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, cons
     struct gw_error error;
 
     if (may_begin(daemon, id, &error) < 0) {
-        refuse(daemon, conn, is_id(id) ? id : NULL, &error);
+        refuse(daemon, conn, gw_incoming_is_id(id) ? id : NULL, &error);
         return;
     }
     in = calloc(1, sizeof *in);
@@ -914,62 +480,4 @@ void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, cons
         return;
     }
     gw_migration_set_conn(m, conn);
-}
-
-/* QUERY: a migration that goes on takes the new connection; one that has ended, the journal knows.
- */
-
-/*
- * FAILED is a promise that the guest never ran here, so it is only given where the journal says so.
- * A source that asks was told PREPARED once: no row means that the journal was lost, not that
- * nothing happened.
- */
-static enum gw_wire_type verdict(const struct lookup *l, const char *asking, struct gw_error *error)
-{
-    gw_error_set(error, GW_E_UNRESOLVED, "this node's journal does not know what became of it");
-    gw_error_hint(error, "see `godwit vm list` on this node, and its log");
-    if (strcmp(l->role, "destination") != 0 || strcmp(l->peer, asking) != 0)
-        return GW_WIRE_LOST;
-    if (l->open) /* after a restart: QEMU has not said yet whether the guest runs */
-        return GW_WIRE_BUSY;
-    if (strcmp(l->phase, gw_phase_name(GW_COMPLETED)) == 0)
-        return GW_WIRE_RUNNING;
-    gw_error_set(error, GW_E_UNRESOLVED, "QEMU was lost here when the guest may have begun to run");
-    if (strcmp(l->code, gw_code_name(GW_E_UNRESOLVED)) == 0)
-        return GW_WIRE_LOST;
-    gw_error_set(error, GW_E_STATE, "the guest does not run here, and never did in this migration");
-    gw_error_hint(error, "`godwit log` on this node tells why; start the migration again");
-    return GW_WIRE_FAILED;
-}
-
-static void answer_from_journal(struct gw_daemon *daemon, struct gw_peer_conn *conn, const char *id)
-{
-    struct lookup l = {.visit = {look_at}};
-    struct gw_error error;
-    enum gw_wire_type answer;
-    json_t *body;
-
-    gw_journal_migration_get(daemon->journal, id, &l.visit, NULL);
-    answer = verdict(&l, gw_peer_conn_name(conn), &error);
-    body = json_pack("{s:s, s:o}", "id", id, "error", gw_error_to_json(&error));
-    gw_peer_send(conn, answer, body, NULL);
-    if (answer == GW_WIRE_FAILED)
-        gw_peer_send(conn, GW_WIRE_ABORTED, NULL, NULL);
-    json_decref(body);
-    gw_daemon_part(daemon, conn);
-}
-
-void gw_incoming_query(struct gw_daemon *daemon, struct gw_peer_conn *conn, const json_t *body)
-{
-    const char *id = json_string_value(json_object_get(body, "id"));
-    struct gw_migration *m = id ? gw_migration_find(daemon, id) : NULL;
-
-    if (m && m->machine.role == GW_DESTINATION && strcmp(m->peer, gw_peer_conn_name(conn)) == 0) {
-        gw_migration_set_conn(m, conn);
-        gw_migration_message(m, GW_WIRE_QUERY, body);
-    } else if (is_id(id)) {
-        answer_from_journal(daemon, conn, id);
-    } else {
-        gw_daemon_part(daemon, conn);
-    }
 }
