@@ -14,6 +14,7 @@
 #include "host/converge.h"
 #include "host/facts.h"
 #include "host/findings.h"
+#include "host/freepages.h"
 #include "host/goodput.h"
 #include "host/rbdcheck.h"
 #include "shell/carrier_offer.h"
@@ -30,7 +31,8 @@
 #include "util/clock.h"
 
 #define COMMAND_TIMEOUT_NS    UINT64_C(10000000000)
-#define GOODPUT_DECISIONS_MAX 20 /* in the record; QEMU is told all the same */
+#define PACKET_PAGES          128 /* of multifd, QEMU's MULTIFD_PACKET_SIZE */
+#define GOODPUT_DECISIONS_MAX 20  /* in the record; QEMU is told all the same */
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
 static const struct timeval listen_limit = {.tv_usec = 150000};
@@ -76,8 +78,9 @@ struct outgoing {
     bool zero_pages;        /* the multifd channels have zero pages, too: a history can be kept */
     char carrier_path[108]; /* where QEMU connects to */
     bool peer_verifies;     /* it has said that it can hash its memory */
-    bool verifying;         /* VERIFY is under way */
-    bool knows_goodput;     /* QEMU has avail-switchover-bandwidth */
+    struct gw_hints_ask hints; /* before VERIFY */
+    bool verifying;            /* VERIFY is under way */
+    bool knows_goodput;        /* QEMU has avail-switchover-bandwidth */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -116,6 +119,19 @@ static void held(struct gw_hold *hold, const struct gw_error *error)
     inspect_done(o, &ev);
 }
 
+/* QEMU asks the guest by itself; what is compared must be sent. */
+static void take_hints(struct outgoing *o)
+{
+    const json_t *hints = json_object_get(o->facts, "free_page_hints");
+    struct gw_record *r = &o->base.record;
+
+    if (json_is_boolean(hints))
+        r->hints = json_is_true(hints) ? GW_HINTS_ON : GW_HINTS_NONE;
+    o->base.wishes.all_pages = o->base.wishes.verify && r->hints != GW_HINTS_NONE;
+    if (o->base.wishes.all_pages)
+        r->hints = GW_HINTS_OFF;
+}
+
 static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(inspect, struct outgoing, inspect);
@@ -126,6 +142,7 @@ static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw
         return;
     }
     o->facts = json_incref(facts);
+    take_hints(o);
     o->spec = gw_vm_spec_to_json(inspect->vm->spec);
     o->hold.done = held;
     gw_hold_take(&o->hold, inspect->vm, o->base.only_check ? GW_HOLD_LOOK : GW_HOLD_KEEP);
@@ -487,10 +504,33 @@ static void verified(struct gw_verify_handler *handler, const struct gw_error *e
     done(o, GW_OP_VERIFY, error);
 }
 
+/* A guest that was only booting when it was looked at may have loaded the driver since. */
+static void hints_again(struct gw_hints_ask *ask, enum gw_hints hints)
+{
+    struct outgoing *o = gw_container_of(ask, struct outgoing, hints);
+    struct gw_error error;
+
+    if (!o->verifying) /* it has been given up meanwhile */
+        return;
+    if (hints == GW_HINTS_NONE) {
+        gw_verify_begin(o->base.verify);
+        return;
+    }
+    gw_error_set(&error, GW_E_UNSUPPORTED,
+                 "memory cannot be compared: the guest of %s has begun to tell which pages are "
+                 "free while it moved",
+                 o->base.vm_name);
+    gw_error_hint(&error, "the guest goes on at the source; start the migration again");
+    verified(&o->base.verify_handler, &error);
+}
+
 static void op_verify(struct outgoing *o)
 {
     o->verifying = true;
-    gw_verify_begin(o->base.verify);
+    if (o->base.vm && !o->base.wishes.all_pages)
+        gw_hints_ask(&o->hints, o->base.vm->qmp, hints_again);
+    else
+        gw_verify_begin(o->base.verify);
 }
 
 /* Something else has gone wrong meanwhile: what the hashes say does not matter any more. */
@@ -649,6 +689,21 @@ static void tell_goodput(struct outgoing *o)
                         COMMAND_TIMEOUT_NS);
 }
 
+static void count_free_pages(struct outgoing *o, const json_t *ram)
+{
+    struct gw_hints_sample sample = {
+        .total_bytes = json_u64(ram, "total"),
+        .remaining_bytes = json_u64(ram, "remaining"),
+        .n_sent_pages = json_u64(ram, "normal") + json_u64(ram, "duplicate"),
+        .n_unseen_pages = (o->base.wishes.channels + 1) * PACKET_PAGES,
+        .page_bytes = (uint32_t)json_u64(ram, "page-size"),
+        .round = (uint32_t)json_u64(ram, "dirty-sync-count"),
+    };
+
+    if (o->base.record.hints == GW_HINTS_ON)
+        o->base.record.not_sent_bytes = gw_hints_not_sent(&sample, o->base.record.not_sent_bytes);
+}
+
 static void take_figures(struct outgoing *o, const json_t *reply)
 {
     const json_t *ram = json_object_get(reply, "ram");
@@ -663,6 +718,7 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     p->wire_bytes =
         o->base.carrier ? gw_carrier_wire_bytes(o->base.carrier) : json_u64(ram, "transferred");
     note_carrier(o);
+    count_free_pages(o, ram);
     tell_goodput(o);
     p->rate_bytes_per_s =
         (uint64_t)(json_number_value(json_object_get(ram, "mbps")) * 1000000.0 / 8.0);
@@ -1040,6 +1096,7 @@ static void fini(struct gw_migration *m)
     struct outgoing *o = outgoing_of(m);
 
     gw_inspect_fini(&o->inspect);
+    gw_hints_ask_fini(&o->hints);
     gw_hold_cancel(&o->hold);
     gw_ceph_ask_cancel(&o->ask);
     gw_owner_call_cancel(&o->owner_call);
