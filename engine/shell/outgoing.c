@@ -51,9 +51,11 @@ struct outgoing {
     struct gw_conns conns;  /* QEMU's, to there; none on the carrier's route */
     struct gw_peer_conn *connecting;
     struct gw_peer_handler connect_handler;
-    struct gw_qmp_batch batch;  /* ARM, RESUME, DISARM */
-    struct gw_qmp_call op_call; /* START, SWITCH */
-    enum gw_op op;              /* what op_call is for */
+    struct gw_peer_measure measure; /* CONNECT, where the route is to be chosen */
+    bool auto_route;                /* … with PREPARE */
+    struct gw_qmp_batch batch;      /* ARM, RESUME, DISARM */
+    struct gw_qmp_call op_call;     /* START, SWITCH */
+    enum gw_op op;                  /* what op_call is for */
     struct gw_qmp_call progress_call, yank_call, limit_call, goodput_call, bandwidth_call;
     struct gw_goodput goodput; /* of the carrier */
     unsigned n_goodput_decisions;
@@ -163,14 +165,27 @@ static void vm_gone(struct gw_migration *m, const struct gw_error *error)
 
 /* CONNECT */
 
+static void link_measured(struct gw_peer_measure *measure, uint64_t bytes_per_s)
+{
+    struct outgoing *o = gw_container_of(measure, struct outgoing, measure);
+
+    if (bytes_per_s)
+        gw_routing_learn(&o->base.daemon->routing, o->base.peer, gw_clock_ns(), bytes_per_s);
+    done(o, GW_OP_CONNECT, NULL);
+}
+
 static void connect_ready(struct gw_peer_handler *handler, struct gw_peer_conn *conn)
 {
     struct outgoing *o = gw_container_of(handler, struct outgoing, connect_handler);
+    uint64_t known;
 
     (void)conn;
     gw_migration_set_conn(&o->base, gw_steal_ptr(&o->connecting));
     gw_daemon_greet(o->base.daemon, o->base.conn);
-    done(o, GW_OP_CONNECT, NULL);
+    if (!o->auto_route || o->base.machine.phase != GW_PREPARING ||
+        gw_routing_link(&o->base.daemon->routing, o->base.peer, gw_clock_ns(), &known) ||
+        gw_peer_measure_start(o->base.conn, &o->measure, link_measured) < 0)
+        done(o, GW_OP_CONNECT, NULL);
 }
 
 static void connect_failed(struct gw_peer_handler *handler, struct gw_peer_conn *conn,
@@ -921,6 +936,32 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
 
 /* Messages */
 
+static void decide_route(struct outgoing *o, json_t *inputs, const char *because)
+{
+    bool carrier = o->base.wishes.carrier;
+    json_t *decisions =
+        json_pack("[o]", gw_decision_new("route", inputs, carrier ? "carrier" : "native",
+                                         carrier ? "native" : "carrier", because));
+
+    gw_record_decisions(&o->base.record, decisions, GW_PREPARING, gw_clock_ns());
+    json_decref(decisions);
+}
+
+/* All is known that this node can know before it says what it wants. */
+static void choose_route(struct outgoing *o)
+{
+    struct gw_migration *m = &o->base;
+    const char *because;
+    json_t *inputs;
+
+    m->wishes.carrier = gw_routing_choose(&m->daemon->routing, m->peer, o->facts, o->spec,
+                                          &m->wishes, &inputs, &because);
+    if (m->wishes.carrier)
+        m->record.route = "carrier";
+    decide_route(o, inputs, because);
+    o->auto_route = false;
+}
+
 static json_t *body_of(struct gw_migration *m, enum gw_message message)
 {
     struct outgoing *o = outgoing_of(m);
@@ -931,6 +972,8 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         json_object_set_new(body, "addresses", gw_guestaddr_to_json(m->vm->addresses));
     if (message != GW_MSG_PREPARE)
         return body;
+    if (o->auto_route)
+        choose_route(o);
     json_object_set(body, "spec", o->spec);
     json_object_set(body, "facts", o->facts);
     json_object_set_new(body, "wishes", gw_wishes_to_json(&m->wishes));
@@ -1107,6 +1150,7 @@ static void fini(struct gw_migration *m)
     gw_qmp_session_cancel_call(&o->limit_call);
     gw_qmp_session_cancel_call(&o->goodput_call);
     gw_qmp_session_cancel_call(&o->bandwidth_call);
+    gw_peer_measure_cancel(&o->measure);
     gw_peer_free(o->connecting);
     if (o->progress_timer)
         event_free(o->progress_timer);
@@ -1202,25 +1246,17 @@ static int check_request(struct gw_daemon *daemon, const struct gw_outgoing_requ
     return 0;
 }
 
-static void choose_route(struct gw_migration *m, const struct gw_outgoing_request *request)
+static void take_route(struct outgoing *o, const struct gw_outgoing_request *request)
 {
-    json_t *decisions;
+    struct gw_migration *m = &o->base;
 
-    if (m->wishes.carrier) {
+    snprintf(m->transport, sizeof m->transport, "%s",
+             request->transport ? request->transport : "tcp");
+    o->auto_route = request->auto_route;
+    if (m->wishes.carrier)
         m->record.route = "carrier";
-        snprintf(m->transport, sizeof m->transport, "%s",
-                 request->transport ? request->transport : "tcp");
-    }
-    decisions = json_pack(
-        "[o]",
-        gw_decision_new(
-            "route", json_pack("{s:s}", "wanted", request->auto_route ? "auto" : m->record.route),
-            m->record.route, m->wishes.carrier ? "native" : "carrier",
-            request->auto_route ? "auto is the native route so far: the carrier is new, and is "
-                                  "taken when it is asked for"
-                                : "asked for"));
-    gw_record_decisions(&m->record, decisions, GW_PREPARING, gw_clock_ns());
-    json_decref(decisions);
+    if (!o->auto_route)
+        decide_route(o, json_pack("{s:s}", "wanted", m->record.route), "asked for");
 }
 
 int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request *request,
@@ -1236,7 +1272,7 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
         return -1;
     o->base.wishes = request->wishes;
     o->base.machine.verify = request->wishes.verify;
-    choose_route(&o->base, request);
+    take_route(o, request);
     o->base.only_check = request->only_check;
     o->base.watcher = request->watcher;
     o->base.machine.limits.precopy_ns = (uint64_t)request->timeout_s * UINT64_C(1000000000);

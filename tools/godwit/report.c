@@ -103,6 +103,17 @@ void gw_report_moved(const json_t *record)
     gw_report_findings(gw_field_array(record, "warnings"));
 }
 
+void gw_report_route(const json_t *decisions)
+{
+    json_t *decision;
+    size_t i;
+
+    json_array_foreach (decisions, i, decision)
+        if (strcmp(gw_field_str(decision, "rule", ""), "route") == 0)
+            gw_cli_print("  route     %s: %s", gw_field_str(decision, "chosen", "?"),
+                         gw_field_str(decision, "because", "?"));
+}
+
 static void report_finding(const json_t *finding)
 {
     const char *level = gw_field_str(finding, "level", "note");
