@@ -400,7 +400,7 @@ static int open_carrier(struct outgoing *o, struct gw_error *error)
 
     gw_migration_carrier_options(&o->base, o->carrier_path, &options);
     if (gw_carrier_offer_from_json(o->carrier_offer, o->zero_pages ? GW_CARRIER_HISTORY_PERCENT : 0,
-                                   options.secret, &ram, error) < 0)
+                                   o->base.vm->spec->memory_bytes, options.secret, &ram, error) < 0)
         return -1;
     options.host = o->host;
     source.ram = &ram;
