@@ -255,7 +255,9 @@ json_t *gw_native_default_capabilities(void)
 
 json_t *gw_native_default_parameters(void)
 {
-    return json_pack("{s:i, s:i}", "max-bandwidth", 128 << 20, "downtime-limit", 300);
+    /* the last one is what a carrier that is no more has measured; 0: QEMU measures by itself */
+    return json_pack("{s:i, s:i, s:i}", "max-bandwidth", 128 << 20, "downtime-limit", 300,
+                     "avail-switchover-bandwidth", 0);
 }
 
 void gw_native_terms_fini(struct gw_native_terms *terms)

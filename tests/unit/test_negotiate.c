@@ -553,6 +553,7 @@ static void defaults_undo_all_of_it(void **state)
     }
     assert_int_equal(number(&terms, "max-bandwidth"), 128 << 20);
     assert_int_equal(number(&terms, "downtime-limit"), 300);
+    assert_int_equal(number(&terms, "avail-switchover-bandwidth"), 0);
     gw_native_terms_fini(&terms);
 }
 
