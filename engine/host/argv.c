@@ -217,6 +217,18 @@ static void add_nic(struct args *args, const struct gw_vm_nic *nic, const char *
          nic->mac);
 }
 
+/*
+ * After the other devices, so that they are where they were before there was a balloon. QEMU wants
+ * a thread of its own for the hints (virtio_balloon_device_realize() in
+ * hw/virtio/virtio-balloon.c).
+ */
+static void add_balloon(struct args *args)
+{
+    add2(args, "-object", "iothread,id=gwballoon-thread");
+    add2(args, "-device",
+         "virtio-balloon-pci,id=gwballoon,free-page-hint=on,iothread=gwballoon-thread");
+}
+
 static void add_from_spec(struct args *args, const struct gw_vm_spec *spec,
                           const struct gw_vm_runtime *runtime)
 {
@@ -227,6 +239,8 @@ static void add_from_spec(struct args *args, const struct gw_vm_spec *spec,
         add_disk(args, &spec->disks[i], runtime, i);
     for (size_t i = 0; i < spec->n_nics; i++)
         add_nic(args, &spec->nics[i], runtime->taps[i], i);
+    if (spec->balloon == GW_BALLOON_HINTS)
+        add_balloon(args);
 }
 
 static int add_from_template(struct args *args, const struct gw_vm_spec *spec,

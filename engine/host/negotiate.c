@@ -17,6 +17,7 @@ static const struct {
     {"return-path", BOTH, true, "the source learns that the destination has loaded everything"},
     {"pause-before-switchover", SOURCE, true, "no guest runs twice: the engine decides the switch"},
     {"multifd", BOTH, false, "several connections carry memory at once"},
+    {"postcopy-ram", BOTH, false, "QEMU then sends what the guest has free, too: it is compared"},
     {"switchover-ack", BOTH, false, "the guest is not paused before the destination is ready"},
     {"validate-uuid", BOTH, false, "the stream is refused if it is of another guest"},
     {"late-block-activate", DESTINATION, false, "disks are locked when the guest runs, not before"},
@@ -70,11 +71,26 @@ static int switch_on(const char *name, enum side need, const struct gw_native_of
     return gw_error_hint(error, "Godwit needs QEMU 8.2 or newer on both nodes");
 }
 
-/* One uncompressed stream needs no multifd: that is how a policy asks for the plain stream. */
-static bool is_unwanted(const char *name, const struct gw_native_wishes *wishes)
+/*
+ * One uncompressed stream needs no multifd: that is how a policy asks for the plain stream. Nor can
+ * there be any beside postcopy-ram, which nobody wants for itself.
+ */
+static const char *why_unwanted(const char *name, const struct gw_native_wishes *wishes)
 {
-    return strcmp(name, "multifd") == 0 && wishes->channels == 1 && !wishes->zstd &&
-           !wishes->carrier;
+    if (strcmp(name, "postcopy-ram") == 0 && !wishes->all_pages)
+        return "pages that the guest has free need not be sent";
+    if (strcmp(name, "multifd") != 0)
+        return NULL;
+    if (wishes->all_pages)
+        return "QEMU allows no postcopy-ram beside it";
+    return wishes->channels == 1 && !wishes->zstd && !wishes->carrier
+               ? "one stream without compression was asked for"
+               : NULL;
+}
+
+static bool needs_postcopy(const char *name, const struct gw_native_wishes *wishes)
+{
+    return wishes->all_pages && strcmp(name, "postcopy-ram") == 0;
 }
 
 static int choose_capabilities(const struct gw_native_offer *source,
@@ -89,24 +105,28 @@ static int choose_capabilities(const struct gw_native_offer *source,
 
     terms->capabilities = json_pack("{s:o}", "capabilities", list);
     for (unsigned w = 0; w < GW_ARRAY_SIZE(wanted); w++) {
-        int yes =
-            switch_on(wanted[w].name, wanted[w].on, source, destination, wanted[w].required, error);
+        const char *unwanted;
+        int yes = switch_on(wanted[w].name, wanted[w].on, source, destination,
+                            wanted[w].required || needs_postcopy(wanted[w].name, wishes), error);
 
         if (yes < 0) {
             json_decref(on);
             return -1;
         }
-        if (is_unwanted(wanted[w].name, wishes))
+        unwanted = why_unwanted(wanted[w].name, wishes);
+        if (unwanted)
             yes = 0;
         if (strcmp(wanted[w].name, "multifd") == 0)
             terms->multifd = yes;
         if (yes && (wanted[w].on & me || wants_on_destination_too(wanted[w].name)))
             json_array_append_new(on, json_string(wanted[w].name));
-        json_array_append_new(
-            terms->decisions,
-            gw_decision_new("capability", json_pack("{s:s}", "capability", wanted[w].name),
-                            yes ? "on" : "off", yes ? "off" : "on",
-                            yes ? wanted[w].because : "not offered by both QEMUs"));
+        json_array_append_new(terms->decisions,
+                              gw_decision_new("capability",
+                                              json_pack("{s:s}", "capability", wanted[w].name),
+                                              yes ? "on" : "off", yes ? "off" : "on",
+                                              yes        ? wanted[w].because
+                                              : unwanted ? unwanted
+                                                         : "not offered by both QEMUs"));
     }
     json_array_foreach (mine->capabilities, i, entry) {
         const char *name = json_string_value(json_object_get(entry, "capability"));
@@ -143,7 +163,10 @@ static void choose_codec(const struct gw_native_offer *source,
     terms->zstd =
         wishes->zstd && terms->multifd && both_have(source, destination, "multifd-zstd-level");
     if (wishes->zstd && !terms->zstd)
-        because = "QEMU compresses only on multifd channels with zstd built in, which one lacks";
+        because = wishes->all_pages
+                      ? "QEMU compresses only on multifd channels, and there are none"
+                      : "QEMU compresses only on multifd channels with zstd built in, which one "
+                        "lacks";
     json_array_append_new(
         terms->decisions,
         gw_decision_new("codec",
@@ -202,6 +225,14 @@ int gw_native_negotiate(const struct gw_native_offer *source,
         gw_native_terms_fini(terms);
         return -1;
     }
+    if (wishes->carrier && wishes->all_pages) {
+        gw_native_terms_fini(terms);
+        gw_error_set(error, GW_E_UNSUPPORTED,
+                     "the guest's balloon tells QEMU which pages are free, and with multifd, which "
+                     "the carrier needs, QEMU cannot be made to send those all the same");
+        return gw_error_hint(error, "verify with --route native, without --verify use any route, "
+                                    "or give the VM no balloon (balloon: none)");
+    }
     if (wishes->carrier && !terms->multifd) {
         gw_native_terms_fini(terms);
         gw_error_set(error, GW_E_INCOMPATIBLE, "the carrier needs QEMU's multifd on both nodes");
@@ -224,7 +255,9 @@ json_t *gw_native_default_capabilities(void)
 
 json_t *gw_native_default_parameters(void)
 {
-    return json_pack("{s:i, s:i}", "max-bandwidth", 128 << 20, "downtime-limit", 300);
+    /* the last one is what a carrier that is no more has measured; 0: QEMU measures by itself */
+    return json_pack("{s:i, s:i, s:i}", "max-bandwidth", 128 << 20, "downtime-limit", 300,
+                     "avail-switchover-bandwidth", 0);
 }
 
 void gw_native_terms_fini(struct gw_native_terms *terms)

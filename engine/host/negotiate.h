@@ -24,8 +24,9 @@ struct gw_native_wishes {
     uint32_t channels;              /* 1 to 64; 1 without zstd: one stream, no multifd */
     bool zstd;                      /* compress with zstd */
     uint32_t zstd_level;            /* 1 to 20 */
-    bool carrier; /* QEMU's stream goes through the carrier, which sees to codec and bandwidth */
-    bool verify;  /* both memories are compared before the commit: nothing of QEMU's */
+    bool carrier;   /* QEMU's stream goes through the carrier, which sees to codec and bandwidth */
+    bool verify;    /* both memories are compared before the commit: nothing of QEMU's */
+    bool all_pages; /* also those that the guest has free: see host/freepages.h. Costs multifd */
     uint32_t fence_after_s; /* 0 to 3600, see shell/fence.h; 0: never */
 };
 

@@ -27,6 +27,24 @@ int gw_accel_from_name(const char *name)
     return -1;
 }
 
+static const char *const balloon_names[] = {
+    [GW_BALLOON_NONE] = "none",
+    [GW_BALLOON_HINTS] = "free-page-hints",
+};
+
+const char *gw_balloon_name(enum gw_balloon balloon)
+{
+    return (unsigned)balloon < GW_ARRAY_SIZE(balloon_names) ? balloon_names[balloon] : "unknown";
+}
+
+int gw_balloon_from_name(const char *name)
+{
+    for (unsigned i = 0; name && i < GW_ARRAY_SIZE(balloon_names); i++)
+        if (strcmp(balloon_names[i], name) == 0)
+            return (int)i;
+    return -1;
+}
+
 int gw_vm_parse_size(const char *text, uint64_t *bytesp)
 {
     static const struct {

@@ -42,6 +42,12 @@ enum gw_accel {
     GW_ACCEL_TCG,
 };
 
+/* Not in the order of their age: a spec from before there was a balloon has none. */
+enum gw_balloon {
+    GW_BALLOON_NONE,
+    GW_BALLOON_HINTS, /* a virtio-balloon through which the guest says what it has free */
+};
+
 struct gw_vm_disk {
     char *rbd;     /* "pool/image" or "pool/namespace/image"; NULL: file is set */
     char *file;    /* absolute path, the same on both nodes; NULL: rbd is set */
@@ -80,7 +86,8 @@ struct gw_vm_spec {
     struct gw_vm_nic *nics; /* adopted: only those on a tap, in the order of the "@TAPn@" */
     size_t n_nics;
     struct gw_vm_console console;
-    char **qemu_args; /* appended to the command line as they are */
+    enum gw_balloon balloon; /* Godwit's own; one in qemu_args or adopted_argv is not meant */
+    char **qemu_args;        /* appended to the command line as they are */
     size_t n_qemu_args;
     char **adopted_argv; /* the template that adopt.h describes; NULL: not an adopted VM */
     size_t n_adopted_argv;
@@ -95,6 +102,12 @@ int gw_accel_from_name(const char *name);
 /* Whether text may be a VM's name; NULL is no name. */
 bool gw_vm_name_valid(const char *text);
 
+/* "none", "free-page-hints". */
+const char *gw_balloon_name(enum gw_balloon balloon);
+
+/* The enum gw_balloon of that name, or -1. name may be NULL. */
+int gw_balloon_from_name(const char *name);
+
 /*
  * Reads a memory size: a number with K, M, G or T, each also as KiB …, in powers of 1024; a plain
  * number is bytes. Returns 0, or -1 if text is none or does not fit into 64 bits. Knows nothing of
@@ -103,15 +116,18 @@ bool gw_vm_name_valid(const char *text);
 int gw_vm_parse_size(const char *text, uint64_t *bytesp);
 
 /*
- * Parses a VM file and fills in the defaults of cpus, cpu, machine, accel and format. text needs
- * no terminating NUL. Messages begin with "FILE:LINE: ". Returns 0 with *specp the caller's, or -1
- * with *e (GW_E_CONFIG; GW_E_SYSTEM when memory is short) and *specp untouched.
+ * Parses a VM file and fills in the defaults of cpus, cpu, machine, accel, format and balloon. A VM
+ * has a balloon unless its file says no, its machine has no PCI, or its qemu_args bring one. text
+ * needs no terminating NUL. Messages begin with "FILE:LINE: ". Returns 0 with *specp the caller's,
+ * or -1 with *e (GW_E_CONFIG; GW_E_SYSTEM when memory is short) and *specp untouched.
  */
 int gw_vm_spec_from_yaml(const char *text, size_t len, const char *file, struct gw_vm_spec **specp,
                          struct gw_error *e);
 
 /* The spec as a new JSON object that gw_vm_spec_from_json() takes back, members that are NULL or
- * empty left out; NULL when memory is short. */
+ * empty left out; NULL when memory is short. There is no balloon in it where the VM has none: so a
+ * node that knows of no balloons takes such a VM and refuses the others, and what it sends or has
+ * left in the journal is read as what it started. */
 json_t *gw_vm_spec_to_json(const struct gw_vm_spec *spec);
 
 /*

@@ -113,6 +113,8 @@ json_t *gw_vm_spec_to_json(const struct gw_vm_spec *spec)
     rc |= put_container(object, "boot", boot_to_json(&spec->boot));
     rc |= put_devices(object, spec);
     rc |= put_container(object, "console", console_to_json(&spec->console));
+    if (spec->balloon != GW_BALLOON_NONE)
+        rc |= put_string(object, "balloon", gw_balloon_name(spec->balloon));
     rc |= put_strings(object, "qemu_args", spec->qemu_args, spec->n_qemu_args);
     rc |= put_strings(object, "adopted_argv", spec->adopted_argv, spec->n_adopted_argv);
     if (rc == 0)
@@ -122,7 +124,19 @@ json_t *gw_vm_spec_to_json(const struct gw_vm_spec *spec)
 }
 
 /* Reading: a table says which members an object may have and where they go. */
-enum member_type { STRING, BYTES, COUNT, ACCEL, BOOLEAN, STRINGS, BOOT, CONSOLE, DISKS, NICS };
+enum member_type {
+    STRING,
+    BYTES,
+    COUNT,
+    ACCEL,
+    BALLOON,
+    BOOLEAN,
+    STRINGS,
+    BOOT,
+    CONSOLE,
+    DISKS,
+    NICS
+};
 
 struct member {
     const char *key;
@@ -156,6 +170,7 @@ static const struct member spec_members[] = {
     ARRAY(DISKS, disks),
     ARRAY(NICS, nics),
     SPEC(CONSOLE, console),
+    SPEC(BALLOON, balloon),
     ARRAY(STRINGS, qemu_args),
     ARRAY(STRINGS, adopted_argv),
     {NULL},
@@ -265,6 +280,17 @@ static int read_accel(struct gw_vm_check *check, const char *path, const json_t 
     return 0;
 }
 
+static int read_balloon(struct gw_vm_check *check, const char *path, const json_t *json,
+                        enum gw_balloon *balloonp)
+{
+    int balloon = gw_balloon_from_name(json_string_value(json));
+
+    if (balloon < 0)
+        return gw_vm_check_fail(check, path, "expected \"none\" or \"free-page-hints\"");
+    *balloonp = (enum gw_balloon)balloon;
+    return 0;
+}
+
 static int read_member(struct gw_vm_check *check, const char *path, const json_t *json,
                        const struct member *member, char *base)
 {
@@ -277,6 +303,7 @@ static int read_member(struct gw_vm_check *check, const char *path, const json_t
     case STRING: return read_string(check, path, json, value);
     case STRINGS: return read_strings(check, path, json, value, np);
     case ACCEL: return read_accel(check, path, json, value);
+    case BALLOON: return read_balloon(check, path, json, value);
     case BOOT: return read_object(check, path, json, boot_members, value);
     case CONSOLE: return read_object(check, path, json, console_members, value);
     case DISKS:

@@ -21,6 +21,7 @@ struct raw {
     char *memory;
     char *cpus;
     char *accel;
+    char *balloon;
 };
 
 #define TEXT(key, type, member)                                                            \
@@ -70,6 +71,7 @@ static const cyaml_schema_field_t top_fields[] = {
     CYAML_FIELD_SEQUENCE_COUNT("nics", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw,
                                spec.nics, spec.n_nics, &nic_value, 0, GW_VM_MAX_NICS),
     CYAML_FIELD_MAPPING("console", CYAML_FLAG_OPTIONAL, struct raw, spec.console, console_fields),
+    TEXT("balloon", struct raw, balloon),
     CYAML_FIELD_SEQUENCE_COUNT("qemu_args", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw,
                                spec.qemu_args, spec.n_qemu_args, &string_value, 0, GW_VM_MAX_ARGS),
     CYAML_FIELD_END,
@@ -124,6 +126,39 @@ static int read_cpus(struct yaml_load *load, const char *text, unsigned *cpusp)
     return 0;
 }
 
+/* QEMU takes one balloon only: one that is asked for in its own words is meant to be the one. */
+static bool brings_a_balloon(const struct gw_vm_spec *spec)
+{
+    for (size_t i = 0; i < spec->n_qemu_args; i++)
+        if (strstr(spec->qemu_args[i], "virtio-balloon"))
+            return true;
+    return false;
+}
+
+static bool lacks_pci(const char *machine)
+{
+    return machine && (strncmp(machine, "microvm", strlen("microvm")) == 0 ||
+                       strcmp(machine, "isapc") == 0 || strcmp(machine, "none") == 0);
+}
+
+static int read_balloon(struct yaml_load *load, const char *text, struct gw_vm_spec *spec)
+{
+    bool possible = !lacks_pci(spec->machine) && !brings_a_balloon(spec);
+    int balloon =
+        text ? gw_balloon_from_name(text) : (possible ? GW_BALLOON_HINTS : GW_BALLOON_NONE);
+
+    if (balloon < 0)
+        return gw_vm_check_fail(&load->check, "balloon", "'%.40s': must be free-page-hints or none",
+                                text);
+    if (balloon != GW_BALLOON_NONE && !possible)
+        return gw_vm_check_fail(&load->check, "balloon",
+                                lacks_pci(spec->machine)
+                                    ? "this machine has no PCI bus for it"
+                                    : "there is one in qemu_args already, and QEMU takes one only");
+    spec->balloon = (enum gw_balloon)balloon;
+    return 0;
+}
+
 static int read_scalars(struct yaml_load *load, const struct raw *raw, struct gw_vm_spec *spec)
 {
     int accel = raw->accel ? gw_accel_from_name(raw->accel) : GW_ACCEL_AUTO;
@@ -140,6 +175,8 @@ static int read_scalars(struct yaml_load *load, const struct raw *raw, struct gw
         return gw_vm_check_fail(&load->check, "accel", "'%.40s': must be auto, kvm or tcg",
                                 raw->accel);
     spec->accel = (enum gw_accel)accel;
+    if (read_balloon(load, raw->balloon, spec) < 0)
+        return -1;
     return read_cpus(load, raw->cpus, &spec->cpus);
 }
 
@@ -180,6 +217,7 @@ static struct gw_vm_spec *finish(struct yaml_load *load, struct raw *raw)
     free(raw->memory);
     free(raw->cpus);
     free(raw->accel);
+    free(raw->balloon);
     free(raw);
     return rc == 0 ? gw_steal_ptr(&spec) : NULL;
 }

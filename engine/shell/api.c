@@ -516,8 +516,9 @@ static void check_ended(struct gw_migration_watcher *watcher, struct gw_migratio
 {
     struct check_request *r = gw_container_of(watcher, struct check_request, watcher);
     bool ok = m->prepared && m->machine.phase == GW_CANCELLED;
-    json_t *json = json_pack("{s:b, s:s, s:s, s:s, s:O}", "ok", (int)ok, "vm", m->vm_name, "from",
-                             m->record.from, "to", m->record.to, "findings", m->record.warnings);
+    json_t *json = json_pack("{s:b, s:s, s:s, s:s, s:O, s:O}", "ok", (int)ok, "vm", m->vm_name,
+                             "from", m->record.from, "to", m->record.to, "findings",
+                             m->record.warnings, "decisions", m->record.decisions);
 
     if (!ok)
         json_object_set_new(json, "error", gw_error_to_json(&m->machine.error));

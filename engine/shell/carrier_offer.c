@@ -35,8 +35,8 @@ static int read_secret(const char *hex, uint8_t secret[16])
     return 0;
 }
 
-static int read_blocks(const json_t *blocks, unsigned percent, struct gw_sender_ram *ram,
-                       struct gw_error *error)
+static int read_blocks(const json_t *blocks, unsigned percent, uint64_t left_bytes,
+                       struct gw_sender_ram *ram, struct gw_error *error)
 {
     json_t *entry;
     size_t i;
@@ -44,18 +44,23 @@ static int read_blocks(const json_t *blocks, unsigned percent, struct gw_sender_
     json_array_foreach (blocks, i, entry) {
         const char *name = json_string_value(json_object_get(entry, "name"));
         json_int_t n_bytes = json_integer_value(json_object_get(entry, "bytes"));
+        uint64_t history_bytes;
 
         if (!name || n_bytes < 1 || n_bytes > BLOCK_BYTES_MAX)
             return gw_error_set(error, GW_E_PROTOCOL, "a RAM block has no name or no size");
-        if (gw_sender_ram_add(ram, name, (uint64_t)n_bytes, (uint64_t)n_bytes / 100 * percent,
-                              error) < 0)
+        history_bytes = (uint64_t)n_bytes / 100 * percent;
+        if (history_bytes > left_bytes)
+            history_bytes = left_bytes;
+        left_bytes -= history_bytes;
+        if (gw_sender_ram_add(ram, name, (uint64_t)n_bytes, history_bytes, error) < 0)
             return -1;
     }
     return 0;
 }
 
-int gw_carrier_offer_from_json(const json_t *json, unsigned percent, uint8_t secret[16],
-                               struct gw_sender_ram *ram, struct gw_error *error)
+int gw_carrier_offer_from_json(const json_t *json, unsigned percent, uint64_t guest_bytes,
+                               uint8_t secret[16], struct gw_sender_ram *ram,
+                               struct gw_error *error)
 {
     const json_t *blocks = json_object_get(json, "blocks");
 
@@ -71,7 +76,7 @@ int gw_carrier_offer_from_json(const json_t *json, unsigned percent, uint8_t sec
     if (!json_is_array(blocks) || json_array_size(blocks) > GW_RAM_BLOCKS_MAX ||
         read_secret(json_string_value(json_object_get(json, "secret")), secret) < 0)
         return gw_error_set(error, GW_E_PROTOCOL, "what it says of its carrier is malformed");
-    if (read_blocks(blocks, percent, ram, error) == 0)
+    if (read_blocks(blocks, percent, guest_bytes / 100 * percent, ram, error) == 0)
         return 0;
     gw_sender_ram_fini(ram);
     return -1;

@@ -21,10 +21,12 @@ json_t *gw_carrier_offer_to_json(const uint8_t secret[16], const struct gw_ram *
 
 /*
  * json is borrowed and untrusted; NULL: the peer has sent none. percent: of each block, the limit
- * of its history; 0: none. 0 with *ram, which was zeroed and is to be fini'd; -1 with *error and
- * nothing held: GW_E_UNSUPPORTED or GW_E_PROTOCOL.
+ * of its history; 0: none. guest_bytes: the guest's RAM as this node knows it; the histories of all
+ * blocks get no more than percent of that, whatever sizes the peer names. 0 with *ram, which was
+ * zeroed and is to be fini'd; -1 with *error and nothing held: GW_E_UNSUPPORTED or GW_E_PROTOCOL.
  */
-int gw_carrier_offer_from_json(const json_t *json, unsigned percent, uint8_t secret[16],
-                               struct gw_sender_ram *ram, struct gw_error *error);
+int gw_carrier_offer_from_json(const json_t *json, unsigned percent, uint64_t guest_bytes,
+                               uint8_t secret[16], struct gw_sender_ram *ram,
+                               struct gw_error *error);
 
 #endif

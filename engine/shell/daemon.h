@@ -25,6 +25,7 @@
 #include "shell/owners.h"
 #include "shell/peer.h"
 #include "shell/pki.h"
+#include "shell/routing.h"
 #include "shell/vm.h"
 #include "util/log.h"
 
@@ -66,7 +67,8 @@ struct gw_daemon {
     TAILQ_HEAD(, gw_accel_call) accel_calls;
 
     struct gw_qemu_binary qemu; /* that config->qemu names; asked at the first need */
-    struct gw_ceph *ceph;       /* connected at the first need */
+    struct gw_routing routing;
+    struct gw_ceph *ceph; /* connected at the first need */
 };
 
 /*

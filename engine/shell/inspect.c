@@ -189,6 +189,23 @@ static void ceph_answered(struct gw_ceph_ask *ask)
     complete(gw_container_of(ask, struct gw_inspect, ask));
 }
 
+static void look_at_disks(struct gw_inspect *inspect)
+{
+    if (inspect->disks || !gw_ceph_ask(inspect->vm->daemon->ceph, &inspect->ask,
+                                       json_object_get(inspect->facts, "disks"), ceph_answered))
+        complete(inspect);
+}
+
+static void hints_answered(struct gw_hints_ask *ask, enum gw_hints hints)
+{
+    struct gw_inspect *inspect = gw_container_of(ask, struct gw_inspect, hints);
+
+    json_object_set_new(inspect->facts, "free_page_hints",
+                        hints == GW_HINTS_UNKNOWN ? json_null()
+                                                  : json_boolean(hints == GW_HINTS_ON));
+    look_at_disks(inspect);
+}
+
 static void answered(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
 {
     struct gw_inspect *inspect = gw_container_of(batch, struct gw_inspect, batch);
@@ -215,12 +232,13 @@ static void answered(struct gw_qmp_batch *batch, json_t *replies, const struct g
         return;
     }
     add_qemu(facts, vm, replies);
-    if (!vm->incoming)
-        add_guest(facts, vm, replies);
     inspect->facts = facts;
-    if (inspect->disks || !gw_ceph_ask(vm->daemon->ceph, &inspect->ask,
-                                       json_object_get(facts, "disks"), ceph_answered))
-        complete(inspect);
+    if (vm->incoming) {
+        look_at_disks(inspect);
+        return;
+    }
+    add_guest(facts, vm, replies);
+    gw_hints_ask(&inspect->hints, vm->qmp, hints_answered);
 }
 
 void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
@@ -246,6 +264,7 @@ void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
 void gw_inspect_fini(struct gw_inspect *inspect)
 {
     gw_qmp_batch_fini(&inspect->batch);
+    gw_hints_ask_fini(&inspect->hints);
     gw_ceph_ask_cancel(&inspect->ask);
     json_decref(gw_steal_ptr(&inspect->facts));
 }

@@ -4,7 +4,8 @@
  * host/preflight.h compares.
  *
  * Besides what is listed there: offer {capabilities, parameters}, QEMU's replies, for
- * host/negotiate.h; and guest_runs, whether the guest runs now.
+ * host/negotiate.h; guest_runs, whether the guest runs now; and free_page_hints, at the source,
+ * whether the guest gives them (host/freepages.h), or null.
  */
 #ifndef GW_SHELL_INSPECT_H
 #define GW_SHELL_INSPECT_H
@@ -15,6 +16,7 @@
 #include "godwit/error.h"
 #include "host/vmspec.h"
 #include "shell/ceph.h"
+#include "shell/hints.h"
 #include "shell/qmp_batch.h"
 
 struct gw_vm;
@@ -26,6 +28,7 @@ struct gw_inspect {
     struct gw_vm *vm;
     json_t *disks; /* what is known of its disks already; the caller's. NULL: look at them */
     struct gw_qmp_batch batch;
+    struct gw_hints_ask hints;
     struct gw_ceph_ask ask; /* about disks on RBD, when QEMU has answered */
     json_t *facts;          /* meanwhile; ours */
 };

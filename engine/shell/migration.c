@@ -641,12 +641,12 @@ json_t *gw_migration_to_json(const struct gw_migration *m)
 
 json_t *gw_wishes_to_json(const struct gw_native_wishes *w)
 {
-    return json_pack("{s:I, s:I, s:I, s:b, s:I, s:b, s:b, s:I}", "bandwidth_bytes_per_s",
+    return json_pack("{s:I, s:I, s:I, s:b, s:I, s:b, s:b, s:b, s:I}", "bandwidth_bytes_per_s",
                      (json_int_t)w->bandwidth_bytes_per_s, "blackout_ms",
                      (json_int_t)w->blackout_ms, "channels", (json_int_t)w->channels, "zstd",
                      (int)w->zstd, "zstd_level", (json_int_t)w->zstd_level, "carrier",
-                     (int)w->carrier, "verify", (int)w->verify, "fence_after_s",
-                     (json_int_t)w->fence_after_s);
+                     (int)w->carrier, "verify", (int)w->verify, "all_pages", (int)w->all_pages,
+                     "fence_after_s", (json_int_t)w->fence_after_s);
 }
 
 int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct gw_error *error)
@@ -671,6 +671,7 @@ int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct g
         .carrier = json_is_true(json_object_get(json, "carrier")),
         .verify = json_is_true(json_object_get(json, "verify")),
         .fence_after_s = (uint32_t)fence,
+        .all_pages = json_is_true(json_object_get(json, "all_pages")),
     };
     return 0;
 }

@@ -72,7 +72,7 @@ struct gw_migration {
     struct gw_record record;
     struct gw_native_wishes wishes;
     struct gw_breakpoint breakpoint;
-    char transport[GW_CARRIER_TRANSPORT_MAX + 1]; /* of the carrier; "" on another route */
+    char transport[GW_CARRIER_TRANSPORT_MAX + 1]; /* of the carrier, where it is the route */
     struct gw_carrier *carrier;                   /* NULL: not open */
     struct gw_carrier_handler carrier_handler;
     struct event *carrier_timer; /* pending: it has failed, and the other node may say why */

@@ -14,6 +14,7 @@
 #include "host/converge.h"
 #include "host/facts.h"
 #include "host/findings.h"
+#include "host/freepages.h"
 #include "host/goodput.h"
 #include "host/rbdcheck.h"
 #include "shell/carrier_offer.h"
@@ -30,7 +31,8 @@
 #include "util/clock.h"
 
 #define COMMAND_TIMEOUT_NS    UINT64_C(10000000000)
-#define GOODPUT_DECISIONS_MAX 20 /* in the record; QEMU is told all the same */
+#define PACKET_PAGES          128 /* of multifd, QEMU's MULTIFD_PACKET_SIZE */
+#define GOODPUT_DECISIONS_MAX 20  /* in the record; QEMU is told all the same */
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
 static const struct timeval listen_limit = {.tv_usec = 150000};
@@ -49,9 +51,11 @@ struct outgoing {
     struct gw_conns conns;  /* QEMU's, to there; none on the carrier's route */
     struct gw_peer_conn *connecting;
     struct gw_peer_handler connect_handler;
-    struct gw_qmp_batch batch;  /* ARM, RESUME, DISARM */
-    struct gw_qmp_call op_call; /* START, SWITCH */
-    enum gw_op op;              /* what op_call is for */
+    struct gw_peer_measure measure; /* CONNECT, where the route is to be chosen */
+    bool auto_route;                /* … with PREPARE */
+    struct gw_qmp_batch batch;      /* ARM, RESUME, DISARM */
+    struct gw_qmp_call op_call;     /* START, SWITCH */
+    enum gw_op op;                  /* what op_call is for */
     struct gw_qmp_call progress_call, yank_call, limit_call, goodput_call, bandwidth_call;
     struct gw_goodput goodput; /* of the carrier */
     unsigned n_goodput_decisions;
@@ -76,8 +80,9 @@ struct outgoing {
     bool zero_pages;        /* the multifd channels have zero pages, too: a history can be kept */
     char carrier_path[108]; /* where QEMU connects to */
     bool peer_verifies;     /* it has said that it can hash its memory */
-    bool verifying;         /* VERIFY is under way */
-    bool knows_goodput;     /* QEMU has avail-switchover-bandwidth */
+    struct gw_hints_ask hints; /* before VERIFY */
+    bool verifying;            /* VERIFY is under way */
+    bool knows_goodput;        /* QEMU has avail-switchover-bandwidth */
 };
 
 static struct outgoing *outgoing_of(struct gw_migration *m)
@@ -116,6 +121,19 @@ static void held(struct gw_hold *hold, const struct gw_error *error)
     inspect_done(o, &ev);
 }
 
+/* QEMU asks the guest by itself; what is compared must be sent. */
+static void take_hints(struct outgoing *o)
+{
+    const json_t *hints = json_object_get(o->facts, "free_page_hints");
+    struct gw_record *r = &o->base.record;
+
+    if (json_is_boolean(hints))
+        r->hints = json_is_true(hints) ? GW_HINTS_ON : GW_HINTS_NONE;
+    o->base.wishes.all_pages = o->base.wishes.verify && r->hints != GW_HINTS_NONE;
+    if (o->base.wishes.all_pages)
+        r->hints = GW_HINTS_OFF;
+}
+
 static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error)
 {
     struct outgoing *o = gw_container_of(inspect, struct outgoing, inspect);
@@ -126,6 +144,7 @@ static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw
         return;
     }
     o->facts = json_incref(facts);
+    take_hints(o);
     o->spec = gw_vm_spec_to_json(inspect->vm->spec);
     o->hold.done = held;
     gw_hold_take(&o->hold, inspect->vm, o->base.only_check ? GW_HOLD_LOOK : GW_HOLD_KEEP);
@@ -146,14 +165,27 @@ static void vm_gone(struct gw_migration *m, const struct gw_error *error)
 
 /* CONNECT */
 
+static void link_measured(struct gw_peer_measure *measure, uint64_t bytes_per_s)
+{
+    struct outgoing *o = gw_container_of(measure, struct outgoing, measure);
+
+    if (bytes_per_s)
+        gw_routing_learn(&o->base.daemon->routing, o->base.peer, gw_clock_ns(), bytes_per_s);
+    done(o, GW_OP_CONNECT, NULL);
+}
+
 static void connect_ready(struct gw_peer_handler *handler, struct gw_peer_conn *conn)
 {
     struct outgoing *o = gw_container_of(handler, struct outgoing, connect_handler);
+    uint64_t known;
 
     (void)conn;
     gw_migration_set_conn(&o->base, gw_steal_ptr(&o->connecting));
     gw_daemon_greet(o->base.daemon, o->base.conn);
-    done(o, GW_OP_CONNECT, NULL);
+    if (!o->auto_route || o->base.machine.phase != GW_PREPARING ||
+        gw_routing_link(&o->base.daemon->routing, o->base.peer, gw_clock_ns(), &known) ||
+        gw_peer_measure_start(o->base.conn, &o->measure, link_measured) < 0)
+        done(o, GW_OP_CONNECT, NULL);
 }
 
 static void connect_failed(struct gw_peer_handler *handler, struct gw_peer_conn *conn,
@@ -368,7 +400,7 @@ static int open_carrier(struct outgoing *o, struct gw_error *error)
 
     gw_migration_carrier_options(&o->base, o->carrier_path, &options);
     if (gw_carrier_offer_from_json(o->carrier_offer, o->zero_pages ? GW_CARRIER_HISTORY_PERCENT : 0,
-                                   options.secret, &ram, error) < 0)
+                                   o->base.vm->spec->memory_bytes, options.secret, &ram, error) < 0)
         return -1;
     options.host = o->host;
     source.ram = &ram;
@@ -487,10 +519,33 @@ static void verified(struct gw_verify_handler *handler, const struct gw_error *e
     done(o, GW_OP_VERIFY, error);
 }
 
+/* A guest that was only booting when it was looked at may have loaded the driver since. */
+static void hints_again(struct gw_hints_ask *ask, enum gw_hints hints)
+{
+    struct outgoing *o = gw_container_of(ask, struct outgoing, hints);
+    struct gw_error error;
+
+    if (!o->verifying) /* it has been given up meanwhile */
+        return;
+    if (hints == GW_HINTS_NONE) {
+        gw_verify_begin(o->base.verify);
+        return;
+    }
+    gw_error_set(&error, GW_E_UNSUPPORTED,
+                 "memory cannot be compared: the guest of %s has begun to tell which pages are "
+                 "free while it moved",
+                 o->base.vm_name);
+    gw_error_hint(&error, "the guest goes on at the source; start the migration again");
+    verified(&o->base.verify_handler, &error);
+}
+
 static void op_verify(struct outgoing *o)
 {
     o->verifying = true;
-    gw_verify_begin(o->base.verify);
+    if (o->base.vm && !o->base.wishes.all_pages)
+        gw_hints_ask(&o->hints, o->base.vm->qmp, hints_again);
+    else
+        gw_verify_begin(o->base.verify);
 }
 
 /* Something else has gone wrong meanwhile: what the hashes say does not matter any more. */
@@ -654,6 +709,21 @@ static void tell_goodput(struct outgoing *o)
                         COMMAND_TIMEOUT_NS);
 }
 
+static void count_free_pages(struct outgoing *o, const json_t *ram)
+{
+    struct gw_hints_sample sample = {
+        .total_bytes = json_u64(ram, "total"),
+        .remaining_bytes = json_u64(ram, "remaining"),
+        .n_sent_pages = json_u64(ram, "normal") + json_u64(ram, "duplicate"),
+        .n_unseen_pages = (o->base.wishes.channels + 1) * PACKET_PAGES,
+        .page_bytes = (uint32_t)json_u64(ram, "page-size"),
+        .round = (uint32_t)json_u64(ram, "dirty-sync-count"),
+    };
+
+    if (o->base.record.hints == GW_HINTS_ON)
+        o->base.record.not_sent_bytes = gw_hints_not_sent(&sample, o->base.record.not_sent_bytes);
+}
+
 static void take_figures(struct outgoing *o, const json_t *reply)
 {
     const json_t *ram = json_object_get(reply, "ram");
@@ -668,6 +738,7 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     p->wire_bytes =
         o->base.carrier ? gw_carrier_wire_bytes(o->base.carrier) : json_u64(ram, "transferred");
     note_carrier(o);
+    count_free_pages(o, ram);
     tell_goodput(o);
     p->rate_bytes_per_s =
         (uint64_t)(json_number_value(json_object_get(ram, "mbps")) * 1000000.0 / 8.0);
@@ -870,6 +941,32 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
 
 /* Messages */
 
+static void decide_route(struct outgoing *o, json_t *inputs, const char *because)
+{
+    bool carrier = o->base.wishes.carrier;
+    json_t *decisions =
+        json_pack("[o]", gw_decision_new("route", inputs, carrier ? "carrier" : "native",
+                                         carrier ? "native" : "carrier", because));
+
+    gw_record_decisions(&o->base.record, decisions, GW_PREPARING, gw_clock_ns());
+    json_decref(decisions);
+}
+
+/* All is known that this node can know before it says what it wants. */
+static void choose_route(struct outgoing *o)
+{
+    struct gw_migration *m = &o->base;
+    const char *because;
+    json_t *inputs;
+
+    m->wishes.carrier = gw_routing_choose(&m->daemon->routing, m->peer, o->facts, o->spec,
+                                          &m->wishes, &inputs, &because);
+    if (m->wishes.carrier)
+        m->record.route = "carrier";
+    decide_route(o, inputs, because);
+    o->auto_route = false;
+}
+
 static json_t *body_of(struct gw_migration *m, enum gw_message message)
 {
     struct outgoing *o = outgoing_of(m);
@@ -880,6 +977,8 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         json_object_set_new(body, "addresses", gw_guestaddr_to_json(m->vm->addresses));
     if (message != GW_MSG_PREPARE)
         return body;
+    if (o->auto_route)
+        choose_route(o);
     json_object_set(body, "spec", o->spec);
     json_object_set(body, "facts", o->facts);
     json_object_set_new(body, "wishes", gw_wishes_to_json(&m->wishes));
@@ -1045,6 +1144,7 @@ static void fini(struct gw_migration *m)
     struct outgoing *o = outgoing_of(m);
 
     gw_inspect_fini(&o->inspect);
+    gw_hints_ask_fini(&o->hints);
     gw_hold_cancel(&o->hold);
     gw_ceph_ask_cancel(&o->ask);
     gw_owner_call_cancel(&o->owner_call);
@@ -1055,6 +1155,7 @@ static void fini(struct gw_migration *m)
     gw_qmp_session_cancel_call(&o->limit_call);
     gw_qmp_session_cancel_call(&o->goodput_call);
     gw_qmp_session_cancel_call(&o->bandwidth_call);
+    gw_peer_measure_cancel(&o->measure);
     gw_peer_free(o->connecting);
     if (o->progress_timer)
         event_free(o->progress_timer);
@@ -1150,25 +1251,17 @@ static int check_request(struct gw_daemon *daemon, const struct gw_outgoing_requ
     return 0;
 }
 
-static void choose_route(struct gw_migration *m, const struct gw_outgoing_request *request)
+static void take_route(struct outgoing *o, const struct gw_outgoing_request *request)
 {
-    json_t *decisions;
+    struct gw_migration *m = &o->base;
 
-    if (m->wishes.carrier) {
+    snprintf(m->transport, sizeof m->transport, "%s",
+             request->transport ? request->transport : "tcp");
+    o->auto_route = request->auto_route;
+    if (m->wishes.carrier)
         m->record.route = "carrier";
-        snprintf(m->transport, sizeof m->transport, "%s",
-                 request->transport ? request->transport : "tcp");
-    }
-    decisions = json_pack(
-        "[o]",
-        gw_decision_new(
-            "route", json_pack("{s:s}", "wanted", request->auto_route ? "auto" : m->record.route),
-            m->record.route, m->wishes.carrier ? "native" : "carrier",
-            request->auto_route ? "auto is the native route so far: the carrier is new, and is "
-                                  "taken when it is asked for"
-                                : "asked for"));
-    gw_record_decisions(&m->record, decisions, GW_PREPARING, gw_clock_ns());
-    json_decref(decisions);
+    if (!o->auto_route)
+        decide_route(o, json_pack("{s:s}", "wanted", m->record.route), "asked for");
 }
 
 int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request *request,
@@ -1184,7 +1277,7 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
         return -1;
     o->base.wishes = request->wishes;
     o->base.machine.verify = request->wishes.verify;
-    choose_route(&o->base, request);
+    take_route(o, request);
     o->base.only_check = request->only_check;
     o->base.watcher = request->watcher;
     o->base.machine.limits.precopy_ns = (uint64_t)request->timeout_s * UINT64_C(1000000000);

@@ -12,7 +12,7 @@ struct gw_outgoing_request {
     const char *policy;             /* its name, for the record */
     struct gw_native_wishes wishes; /* the policy's, as the request changed them */
     const char *transport;          /* of the carrier, checked; NULL: tcp */
-    bool auto_route;                /* the route was chosen for the person */
+    bool auto_route;                /* the route is to be chosen: shell/routing.h */
     uint32_t timeout_s;             /* 0: none */
     bool only_check;                /* go as far as a migration can be tried, then undo it */
     struct gw_migration_watcher *watcher;

@@ -90,6 +90,8 @@ void gw_peer_free(struct gw_peer_conn *conn)
         return;
     conn->state = GW_PEER_DONE;
     conn->handler = NULL;
+    if (conn->measure)
+        gw_peer_measure_cancel(conn->measure);
     conn->released = true;
     drop_socket(conn);
     event_del(conn->fate);
@@ -124,6 +126,7 @@ static void on_fate(evutil_socket_t fd, short what, void *arg)
     (void)what;
     gw_peer_enter(conn);
     drop_socket(conn);
+    gw_peer_measure_lost(conn);
     if (conn->listener)
         gw_peer_listener_refused(conn);
     else if (conn->handler)
@@ -189,7 +192,7 @@ static int queue(struct gw_peer_conn *conn, enum gw_wire_type type, const json_t
 }
 
 /* A message of our own; a failure to send it ends the connection. */
-static void queue_own(struct gw_peer_conn *conn, enum gw_wire_type type, json_t *body)
+void gw_peer_queue_own(struct gw_peer_conn *conn, enum gw_wire_type type, json_t *body)
 {
     struct gw_error e;
 
@@ -226,20 +229,21 @@ int gw_peer_send(struct gw_peer_conn *conn, enum gw_wire_type type, const json_t
 static void send_ping(struct gw_peer_conn *conn)
 {
     conn->ping_ns = now_ns();
-    queue_own(conn, GW_WIRE_PING, json_pack("{sI}", "t0", (json_int_t)conn->ping_ns));
+    gw_peer_queue_own(conn, GW_WIRE_PING, json_pack("{sI}", "t0", (json_int_t)conn->ping_ns));
 }
 
 static void take_ping(struct gw_peer_conn *conn, const json_t *body, int64_t received_ns)
 {
     json_t *t0 = json_object_get(body, "t0");
 
-    queue_own(conn, GW_WIRE_PONG,
-              json_pack("{sI, sI, sI}", "t0", json_integer_value(t0), "t1", (json_int_t)received_ns,
-                        "t2", (json_int_t)now_ns()));
+    gw_peer_queue_own(conn, GW_WIRE_PONG,
+                      json_pack("{sI, sI, sI}", "t0", json_integer_value(t0), "t1",
+                                (json_int_t)received_ns, "t2", (json_int_t)now_ns()));
 }
 
 static void take_pong(struct gw_peer_conn *conn, const json_t *body, int64_t received_ns)
 {
+    gw_peer_measure_pong(conn, body);
     /* A PONG to no PING of ours proves nothing; it is ignored, as are impossible times. */
     if (conn->ping_ns == 0 || json_integer_value(json_object_get(body, "t0")) != conn->ping_ns)
         return;

@@ -149,4 +149,32 @@ const uint8_t *gw_peer_conn_token_id(const struct gw_peer_conn *conn);
 int gw_peer_offset(const struct gw_peer_conn *conn, int64_t *offset_nsp, int64_t *uncertainty_nsp,
                    struct gw_error *error);
 
+/* How fast the link to a peer is; see peer_measure.c for what that means. */
+struct gw_peer_measure_at {
+    uint64_t acked_bytes, busy_us;
+};
+
+struct gw_peer_measure {
+    /* Once, from the loop; 0: it could not be told, or the connection has ended (before its
+     * closed()). */
+    void (*done)(struct gw_peer_measure *m, uint64_t bytes_per_s);
+    /* Private. */
+    struct gw_peer_conn *conn; /* NULL: not under way */
+    struct gw_peer_measure_at began;
+    uint64_t began_ns;
+    int64_t id; /* of the last PING: its t0, which is no time */
+    unsigned n_bursts;
+};
+
+/*
+ * Sends 0.4 MB, and 3 or 6 MB more where the link takes them fast: about 200 ms, and half a second
+ * on a link of 10 Mbit/s. What is sent meanwhile waits behind it. On an open connection between
+ * nodes, one at a time. 0; -1: this kernel cannot tell, and done is not called.
+ */
+int gw_peer_measure_start(struct gw_peer_conn *conn, struct gw_peer_measure *m,
+                          void (*done)(struct gw_peer_measure *, uint64_t));
+
+/* done is not called any more. Idempotent; so does gw_peer_free() of its connection. */
+void gw_peer_measure_cancel(struct gw_peer_measure *m);
+
 #endif

@@ -64,6 +64,7 @@ struct gw_peer_conn {
     unsigned n_burst;        /* quick pings still to be sent */
     int64_t ping_ns;         /* when the PING without a PONG was sent; 0: none is out */
     struct gw_offset offset;
+    struct gw_peer_measure *measure; /* NULL: none is under way */
 
     unsigned depth; /* callbacks of this connection that are running */
     bool released;  /* gw_peer_free() came from inside one: freed when the last returns */
@@ -96,6 +97,13 @@ void gw_peer_listener_refused(struct gw_peer_conn *conn);
 
 /* peer_connect.c: drops everything that belongs to the time before TCP was up. */
 void gw_peer_stop_connecting(struct gw_peer_conn *conn);
+
+/* peer.c: a message of the layer's own; takes body, NULL of which is an error as any other. */
+void gw_peer_queue_own(struct gw_peer_conn *conn, enum gw_wire_type type, json_t *body);
+
+/* peer_measure.c: a PONG has come; the connection has ended. */
+void gw_peer_measure_pong(struct gw_peer_conn *conn, const json_t *body);
+void gw_peer_measure_lost(struct gw_peer_conn *conn);
 
 /* A TLS session that stands for the token's secret; both sides must make the same one. NULL when
  * out of memory. */

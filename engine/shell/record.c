@@ -127,6 +127,15 @@ static json_t *breakdown(const struct gw_blackout *b)
     return json;
 }
 
+static json_t *free_pages(const struct gw_record *r)
+{
+    const char *hints = gw_hints_name(r->hints);
+
+    return json_pack("{s:s?, s:o}", "hints", hints, "not_sent_bytes",
+                     r->hints == GW_HINTS_UNKNOWN ? json_null()
+                                                  : json_integer((json_int_t)r->not_sent_bytes));
+}
+
 static json_t *progress(const struct gw_record *r, const struct gw_machine *m, uint64_t now_ns)
 {
     const struct gw_progress *p = &m->progress;
@@ -176,6 +185,7 @@ json_t *gw_record_to_json(const struct gw_record *r, const char *id, const char 
                                    : json_null());
     json_object_set_new(json, "guest_bytes", json_integer((json_int_t)m->progress.total_bytes));
     json_object_set_new(json, "wire_bytes", json_integer((json_int_t)m->progress.wire_bytes));
+    json_object_set_new(json, "free_pages", free_pages(r));
     if (r->carrier)
         json_object_set(json, "carrier", r->carrier);
     if (r->verify)

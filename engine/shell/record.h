@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "core/machine.h"
+#include "host/freepages.h"
 
 /* Moments of the blackout, on this node's monotonic clock; 0: not known. */
 struct gw_blackout {
@@ -28,15 +29,17 @@ struct gw_blackout {
 
 struct gw_record {
     char from[64], to[64];
-    const char *codec;     /* a literal */
-    const char *route;     /* a literal */
-    json_t *carrier;       /* its figures; NULL: another route */
-    json_t *verify;        /* what verifying memory came to; NULL: it was not wanted */
-    uint64_t begun_ns;     /* monotonic */
-    int64_t begun_wall_ms; /* Unix time */
-    uint64_t ended_ns;     /* monotonic; 0 while it runs */
-    char policy[64];       /* a policy's name */
-    json_t *rounds;        /* arrays as in the JSON */
+    const char *codec;       /* a literal */
+    const char *route;       /* a literal */
+    json_t *carrier;         /* its figures; NULL: another route */
+    json_t *verify;          /* what verifying memory came to; NULL: it was not wanted */
+    enum gw_hints hints;     /* what became of the guest's word on what it has free */
+    uint64_t not_sent_bytes; /* of pages that were left out for it, at least */
+    uint64_t begun_ns;       /* monotonic */
+    int64_t begun_wall_ms;   /* Unix time */
+    uint64_t ended_ns;       /* monotonic; 0 while it runs */
+    char policy[64];         /* a policy's name */
+    json_t *rounds;          /* arrays as in the JSON */
     json_t *decisions;
     json_t *phases;
     json_t *warnings;

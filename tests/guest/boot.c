@@ -106,14 +106,14 @@ static void load_module(const char *path)
     close(fd);
 }
 
-void gw_boot_modules(void)
+void gw_boot_modules(const struct gw_settings *settings)
 {
     char list[4096];
     char *path, *rest = list;
 
     gw_boot_read("/modules.list", list, sizeof(list));
     while ((path = strsep(&rest, "\n")))
-        if (*path)
+        if (*path && (settings->balloon || !strstr(path, "/virtio_balloon.ko")))
             load_module(path);
 }
 

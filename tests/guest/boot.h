@@ -18,9 +18,10 @@ bool gw_boot_on_disk(void);
  * /sbin/init, which is this program. Fatal when it fails; does not return. */
 void gw_boot_from_disk(const char *device);
 
-/* Loads the modules that /modules.list names, one path a line, in that order. Fatal when
+/* Loads the modules that /modules.list names, one path a line, in that order, the balloon's only
+ * where it is wanted: its driver says what memory is free, and that then does not move. Fatal when
  * one is refused. */
-void gw_boot_modules(void);
+void gw_boot_modules(const struct gw_settings *settings);
 
 /* Waits up to 10 s for eth0, then gives it the address and takes it and lo up. Fatal when it
  * fails. Does nothing without an address. */

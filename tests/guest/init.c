@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -66,12 +67,12 @@ static struct gw_layout choose_layout(void)
     if (settings.fill_bytes < GW_PAGE_BYTES)
         gw_fatal("gw.fill is less than one page");
     /* The table and its copy take 8 bytes a page. */
-    uint64_t wanted = (settings.fill_bytes + settings.zero_bytes) * 513 / 512;
+    uint64_t wanted = (settings.fill_bytes + settings.zero_bytes) * 513 / 512 + settings.free_bytes;
     if (wanted + spare > available)
-        gw_fatal(
-            "gw.fill and gw.zero want %llu MiB, %llu MiB are free: give the machine more memory",
-            (unsigned long long)(wanted / MIB),
-            (unsigned long long)(available > spare ? (available - spare) / MIB : 0));
+        gw_fatal("gw.fill, gw.zero and gw.free want %llu MiB, %llu MiB are free: give the machine "
+                 "more memory",
+                 (unsigned long long)(wanted / MIB),
+                 (unsigned long long)(available > spare ? (available - spare) / MIB : 0));
     return (struct gw_layout){
         .seed = settings.seed,
         .n_fill_pages = (uint32_t)(settings.fill_bytes / GW_PAGE_BYTES),
@@ -87,6 +88,23 @@ static void fill_memory(void)
 
     if (gw_pages_init(&pages, &layout) || gw_verdict_init(&verdict, pages.n_pages))
         gw_fatal("fill memory: %s", strerror(errno));
+}
+
+/* Memory that somebody had and gave back: free, and full of what does not compress. */
+static void leave_traces(void)
+{
+    size_t n_words = settings.free_bytes / sizeof(uint64_t);
+    uint64_t word = settings.seed * 2 + 1;
+
+    if (!n_words)
+        return;
+    uint64_t *memory =
+        mmap(NULL, settings.free_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        gw_fatal("take memory to give it back: %s", strerror(errno));
+    for (size_t i = 0; i < n_words; i++)
+        memory[i] = word = word * 6364136223846793005u + 1442695040888963407u;
+    munmap(memory, settings.free_bytes);
 }
 
 static int open_port(uint16_t port)
@@ -212,12 +230,13 @@ int main(void)
     gw_boot_mounts();
     read_settings();
     if (!gw_boot_on_disk()) {
-        gw_boot_modules();
+        gw_boot_modules(&settings);
         if (settings.root[0])
             gw_boot_from_disk(settings.root);
     }
     gw_boot_network(&settings);
     fill_memory();
+    leave_traces();
     if (settings.disk_bytes)
         gw_disk_init(&disk, place_of_blocks(), settings.disk_bytes, settings.seed,
                      settings.disk_writes);

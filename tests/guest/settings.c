@@ -121,7 +121,9 @@ static int parse_mode(struct gw_settings *s, char *value)
 SIZE_SETTING(fill_bytes)
 SIZE_SETTING(zero_bytes)
 SIZE_SETTING(wss_bytes)
+SIZE_SETTING(free_bytes)
 SIZE_SETTING(disk_bytes)
+NUMBER_SETTING(balloon, 0, 1)
 NUMBER_SETTING(disk_writes, 1, 100000)
 NUMBER_SETTING(seed, 0, UINT64_MAX - 1)
 NUMBER_SETTING(n_write_bytes, 8, 4080)
@@ -135,14 +137,24 @@ static const struct {
     const char *key;
     int (*parse)(struct gw_settings *settings, char *value);
 } keys[] = {
-    {"bytes", parse_n_write_bytes}, {"compress", parse_compress_percent},
-    {"disk", parse_disk_bytes},     {"disk_rate", parse_disk_writes},
-    {"fill", parse_fill_bytes},     {"ip", parse_ip},
-    {"mode", parse_mode},           {"name", parse_name},
-    {"query", parse_query_port},    {"rate", parse_rate_mb_per_s},
-    {"rx", parse_rx_port},          {"scan", parse_scan_mb_per_s},
-    {"seed", parse_seed},           {"udp", parse_udp},
-    {"wss", parse_wss_bytes},       {"zero", parse_zero_bytes},
+    {"balloon", parse_balloon},
+    {"bytes", parse_n_write_bytes},
+    {"compress", parse_compress_percent},
+    {"disk", parse_disk_bytes},
+    {"disk_rate", parse_disk_writes},
+    {"fill", parse_fill_bytes},
+    {"free", parse_free_bytes},
+    {"ip", parse_ip},
+    {"mode", parse_mode},
+    {"name", parse_name},
+    {"query", parse_query_port},
+    {"rate", parse_rate_mb_per_s},
+    {"rx", parse_rx_port},
+    {"scan", parse_scan_mb_per_s},
+    {"seed", parse_seed},
+    {"udp", parse_udp},
+    {"wss", parse_wss_bytes},
+    {"zero", parse_zero_bytes},
 };
 
 static int setting_parse(struct gw_settings *settings, char *word, char *why, size_t n_why)

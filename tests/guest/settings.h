@@ -16,6 +16,7 @@ struct gw_settings {
     uint64_t fill_bytes;       /* gw.fill; 0: half of what is free */
     uint64_t zero_bytes;       /* gw.zero: memory that is zero, or was a moment ago */
     uint64_t wss_bytes;        /* gw.wss: working set; 0: all of the fill */
+    uint64_t free_bytes;       /* gw.free: memory that is filled with noise and given back */
     uint64_t seed;             /* gw.seed: makes the contents of two guests differ */
     unsigned n_write_bytes;    /* gw.bytes: written per page dirtied, 8..4080 */
     unsigned compress_percent; /* gw.compress: share of a page that is not random */
@@ -26,6 +27,7 @@ struct gw_settings {
     unsigned disk_writes;      /* gw.disk_rate: writes/s to it */
     uint16_t query_port;       /* gw.query: UDP port of the queries, 7501 */
     uint16_t rx_port;          /* gw.rx: UDP port that counts numbered packets, 7502 */
+    bool balloon;              /* gw.balloon=1: the driver of a balloon is loaded */
     bool poweroff;             /* gw.mode=poweroff: one full scan, then off */
 };
 

@@ -18,8 +18,8 @@ static void everything_is_read(void **state)
     assert_int_equal(gw_settings_parse(&s,
                                        "console=ttyS0 quiet gw.ip=10.77.0.100/24 gw.fill=64MiB "
                                        "gw.udp=10.77.0.3:7500 gw.compress=30 gw.rate=50 "
-                                       "gw.wss=32MiB gw.bytes=64 gw.name=web1 "
-                                       "root=/dev/vda panic=-1\n",
+                                       "gw.wss=32MiB gw.bytes=64 gw.name=web1 gw.free=96MiB "
+                                       "gw.balloon=1 root=/dev/vda panic=-1\n",
                                        why, sizeof(why)),
                      0);
     assert_string_equal(inet_ntoa(s.ip), "10.77.0.100");
@@ -34,6 +34,8 @@ static void everything_is_read(void **state)
     assert_string_equal(s.name, "web1");
     assert_string_equal(s.root, "/dev/vda");
     assert_int_equal(s.query_port, 7501);
+    assert_int_equal(s.free_bytes, 96 << 20);
+    assert_true(s.balloon);
     assert_false(s.poweroff);
 }
 

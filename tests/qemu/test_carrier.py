@@ -64,13 +64,6 @@ def test_short_writes(place):
     assert migration['state'] == 'completed'
 
 
-def test_auto_is_native_and_says_so(place):
-    migration = place.move()
-    route = [d for d in migration['decisions'] if d['rule'] == 'route']
-    assert (migration['route'], route[0]['chosen']) == ('native', 'native')
-    assert 'auto' in route[0]['because'] and 'carrier' not in migration
-
-
 def test_fewer_bytes_than_native(place):
     """Side by side; the limit makes rounds, so that pages are sent again."""
     limit = ('--bandwidth', '24MiB/s', '--codec', 'zstd')

@@ -145,6 +145,8 @@ static const struct {
      "-uuid 11111111-2222-4333-8444-555555555555" PC},
     {"-object memory-backend-file,id=m,mem-path=/dev/hugepages,share=on,size=64M",
      "-object memory-backend-file,id=m,mem-path=/dev/hugepages,share=on,size=64M" PC},
+    {"-object iothread,id=t -device virtio-balloon-pci,id=b,free-page-hint=on,iothread=t",
+     "-object iothread,id=t -device virtio-balloon-pci,id=b,free-page-hint=on,iothread=t" PC},
     {"-bios OVMF.fd -boot order=c", "-bios OVMF.fd -boot order=c" PC},
 };
 
@@ -334,6 +336,20 @@ static void nameless_and_binary_command_lines_are_errors(void **state)
     assert_null(adopt);
 }
 
+/* It keeps the balloon that it has, and gets none of ours. */
+static void the_balloon_is_its_own_business(void **state)
+{
+    static const char *const lines[] = {"-device virtio-balloon", "-m 64"};
+
+    (void)state;
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(lines); i++) {
+        gw_auto(adopt) struct gw_adopt *adopt = adopt_line(lines[i], "vm");
+
+        assert_int_equal(adopt->n_refused, 0);
+        assert_int_equal(adopt->spec->balloon, GW_BALLOON_NONE);
+    }
+}
+
 static void an_adopted_spec_survives_json_and_builds(void **state)
 {
     gw_auto(adopt) struct gw_adopt *adopt = adopt_line(
@@ -455,6 +471,7 @@ int main(void)
         cmocka_unit_test(the_spec_is_extracted),
         cmocka_unit_test(defaults_are_those_of_qemu),
         cmocka_unit_test(nameless_and_binary_command_lines_are_errors),
+        cmocka_unit_test(the_balloon_is_its_own_business),
         cmocka_unit_test(an_adopted_spec_survives_json_and_builds),
         cmocka_unit_test(hostile_templates_are_refused),
         cmocka_unit_test(hot_plugged_devices_are_named),

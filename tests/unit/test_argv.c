@@ -52,6 +52,8 @@ static void the_whole_command_line(void **state)
         " -device virtio-blk-pci,id=disk0,drive=disk0-image"
         " -netdev tap,id=net0,ifname=gw7,script=no,downscript=no"
         " -device virtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:00:00:01,romfile="
+        " -object iothread,id=gwballoon-thread"
+        " -device virtio-balloon-pci,id=gwballoon,free-page-hint=on,iothread=gwballoon-thread"
         " -display none -chardev socket,id=gwqmp,path=/run/a,,b,server=on,wait=off"
         " -mon chardev=gwqmp,mode=control -S -incoming defer -device virtio-rng-pci";
     gw_auto(vm_spec) struct gw_vm_spec *spec =
@@ -112,6 +114,23 @@ static void an_image_in_ceph_is_opened_by_librbd(void **state)
     assert_rbd("pool/img", NULL, NULL,
                " -blockdev '{\"node-name\":\"disk0-file\",\"driver\":\"rbd\",\"pool\":\"pool\","
                "\"image\":\"img\",\"read-only\":false,");
+}
+
+static void who_wants_no_balloon_gets_none(void **state)
+{
+    gw_auto(vm_spec) struct gw_vm_spec *spec =
+        load("name: a\nuuid: " UUID "\nmemory: 64M\nballoon: none\n");
+    const struct gw_vm_runtime runtime = {.qemu = "qemu", .qmp_path = "/q", .accel = GW_ACCEL_TCG};
+    struct gw_error e;
+    char **argv, *line;
+
+    (void)state;
+    assert_int_equal(gw_argv_build(spec, &runtime, &argv, &e), 0);
+    line = gw_argv_render(argv);
+    assert_null(strstr(line, "balloon"));
+    assert_null(strstr(line, "iothread"));
+    free(line);
+    gw_argv_free(argv);
 }
 
 static void only_q35_is_made_lean(void **state)
@@ -430,6 +449,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_whole_command_line),
         cmocka_unit_test(an_image_in_ceph_is_opened_by_librbd),
+        cmocka_unit_test(who_wants_no_balloon_gets_none),
         cmocka_unit_test(only_q35_is_made_lean),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(cpu_aliases_keep_further_properties),

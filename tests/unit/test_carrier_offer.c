@@ -10,6 +10,7 @@
 #include "shell/carrier_offer.h"
 #include "util/cleanup.h"
 
+#define GUEST  (68u << 20)
 #define SECRET "00112233445566778899aabbccddeeff"
 
 static const uint8_t secret_bytes[16] = {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77,
@@ -29,7 +30,7 @@ static void what_is_said_is_understood(void **state)
     ram.block[1] = (struct gw_ram_block){.name = "node1", .n_bytes = 4 << 20};
     json = gw_carrier_offer_to_json(secret_bytes, &ram);
     assert_string_equal(json_string_value(json_object_get(json, "secret")), SECRET);
-    assert_int_equal(gw_carrier_offer_from_json(json, 8, secret, &read, &e), 0);
+    assert_int_equal(gw_carrier_offer_from_json(json, 8, GUEST, secret, &read, &e), 0);
     assert_memory_equal(secret, secret_bytes, sizeof secret);
     assert_int_equal(read.n_blocks, 2);
     assert_string_equal(read.block[1].name, "node1");
@@ -38,9 +39,34 @@ static void what_is_said_is_understood(void **state)
     assert_true(gw_sender_ram_history_bytes(&read) <= (68ull << 20) * 8 / 100);
     gw_sender_ram_fini(&read);
     /* no history is wanted: all pages are sent whole */
-    assert_int_equal(gw_carrier_offer_from_json(json, 0, secret, &read, &e), 0);
+    assert_int_equal(gw_carrier_offer_from_json(json, 0, GUEST, secret, &read, &e), 0);
     assert_null(read.block[0].history);
     assert_int_equal(gw_sender_ram_history_bytes(&read), 0);
+    gw_sender_ram_fini(&read);
+    json_decref(json);
+}
+
+/* It may name what it likes: a history is no larger than this node's own guest makes it. */
+static void a_peer_does_not_choose_the_memory(void **state)
+{
+    static struct gw_ram ram;
+    struct gw_sender_ram read;
+    struct gw_error e;
+    uint8_t secret[16];
+    json_t *json;
+
+    (void)state;
+    ram.n_blocks = 3;
+    ram.block[0] = (struct gw_ram_block){.name = "ram0", .n_bytes = 64 << 20};
+    ram.block[1] = (struct gw_ram_block){.name = "huge", .n_bytes = UINT64_C(1) << 46};
+    ram.block[2] = (struct gw_ram_block){.name = "node1", .n_bytes = 64 << 20};
+    json = gw_carrier_offer_to_json(secret_bytes, &ram);
+    assert_int_equal(gw_carrier_offer_from_json(json, 8, GUEST, secret, &read, &e), 0);
+    assert_int_equal(read.n_blocks, 3);
+    assert_non_null(read.block[0].history);
+    assert_null(read.block[1].history);
+    assert_null(read.block[2].history);
+    assert_true(gw_sender_ram_history_bytes(&read) <= (uint64_t)GUEST * 8 / 100);
     gw_sender_ram_fini(&read);
     json_decref(json);
 }
@@ -53,7 +79,7 @@ static void nothing_mapped_is_an_offer_too(void **state)
     json_t *json = json_pack("{s:i, s:s, s:[]}", "version", 1, "secret", SECRET, "blocks");
 
     (void)state;
-    assert_int_equal(gw_carrier_offer_from_json(json, 8, secret, &ram, &e), 0);
+    assert_int_equal(gw_carrier_offer_from_json(json, 8, GUEST, secret, &ram, &e), 0);
     assert_int_equal(ram.n_blocks, 0);
     gw_sender_ram_fini(&ram);
     json_decref(json);
@@ -99,7 +125,7 @@ static void what_is_malformed_is_refused(void **state)
         uint8_t secret[16];
 
         assert_non_null(json);
-        if (gw_carrier_offer_from_json(json, 8, secret, &ram, &e) != -1)
+        if (gw_carrier_offer_from_json(json, 8, GUEST, secret, &ram, &e) != -1)
             fail_msg("taken: %s", cases[i].text);
         assert_int_equal(e.code, cases[i].code);
         assert_int_equal(ram.n_blocks, 0);
@@ -114,7 +140,7 @@ static void a_peer_without_a_carrier(void **state)
     uint8_t secret[16];
 
     (void)state;
-    assert_int_equal(gw_carrier_offer_from_json(NULL, 8, secret, &ram, &e), -1);
+    assert_int_equal(gw_carrier_offer_from_json(NULL, 8, GUEST, secret, &ram, &e), -1);
     assert_int_equal(e.code, GW_E_UNSUPPORTED);
     assert_non_null(strstr(e.hint, "--route native"));
 }
@@ -134,11 +160,11 @@ static void as_many_blocks_as_there_may_be(void **state)
         snprintf(name, sizeof name, "block%u", i);
         json_array_append_new(blocks, json_pack("{s:s, s:i}", "name", name, "bytes", 4096));
     }
-    assert_int_equal(gw_carrier_offer_from_json(json, 8, secret, &ram, &e), 0);
+    assert_int_equal(gw_carrier_offer_from_json(json, 8, GUEST, secret, &ram, &e), 0);
     assert_int_equal(ram.n_blocks, GW_RAM_BLOCKS_MAX);
     gw_sender_ram_fini(&ram);
     json_array_append_new(blocks, json_pack("{s:s, s:i}", "name", "more", "bytes", 4096));
-    assert_int_equal(gw_carrier_offer_from_json(json, 8, secret, &ram, &e), -1);
+    assert_int_equal(gw_carrier_offer_from_json(json, 8, GUEST, secret, &ram, &e), -1);
     assert_int_equal(e.code, GW_E_PROTOCOL);
     json_decref(json);
 }
@@ -147,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_said_is_understood),
+        cmocka_unit_test(a_peer_does_not_choose_the_memory),
         cmocka_unit_test(nothing_mapped_is_an_offer_too),
         cmocka_unit_test(what_is_malformed_is_refused),
         cmocka_unit_test(a_peer_without_a_carrier),

@@ -348,7 +348,7 @@ static void decisions_give_reasons(void **state)
     (void)state;
     lay(&t, ALL, REQUIRED "multifd ", NEWER, NEWER);
     assert_int_equal(gw_native_negotiate(&t.source, &t.destination, &zstd, true, &terms, &e), 0);
-    assert_int_equal(json_array_size(terms.decisions), 8); /* seven capabilities and the codec */
+    assert_int_equal(json_array_size(terms.decisions), 9); /* eight capabilities and the codec */
     json_array_foreach (terms.decisions, i, entry)
         check_decision(entry);
     entry = (json_t *)decision(&terms, "capability", "multifd");
@@ -498,6 +498,46 @@ static void the_carrier_wants_multifd_as_it_is(void **state)
     clear(&t);
 }
 
+/* Both ends say that postcopy might follow, and so must do without multifd; nobody else does. */
+static void all_pages_cost_multifd(void **state)
+{
+    static const struct gw_native_wishes all = {
+        .blackout_ms = 300, .channels = 4, .zstd = true, .zstd_level = 3, .all_pages = true};
+    struct gw_native_wishes carrier = all;
+    struct gw_native_terms terms;
+    struct gw_error e;
+    struct table t;
+
+    (void)state;
+    lay(&t, ALL, ALL, NEWER, NEWER);
+    for (int for_source = 0; for_source <= 1; for_source++) {
+        assert_int_equal(
+            gw_native_negotiate(&t.source, &t.destination, &all, for_source, &terms, &e), 0);
+        assert_int_equal(state_of(&terms, "postcopy-ram"), 1);
+        assert_int_equal(state_of(&terms, "multifd"), 0);
+        assert_false(terms.zstd);
+        assert_int_equal(number(&terms, "multifd-channels"), -1);
+        assert_non_null(strstr(json_string_value(json_object_get(
+                                   decision(&terms, "capability", "multifd"), "because")),
+                               "postcopy-ram"));
+        gw_native_terms_fini(&terms);
+    }
+    assert_int_equal(gw_native_negotiate(&t.source, &t.destination, &plain, true, &terms, &e), 0);
+    assert_int_equal(state_of(&terms, "postcopy-ram"), 0);
+    gw_native_terms_fini(&terms);
+    carrier.carrier = true;
+    assert_int_equal(gw_native_negotiate(&t.source, &t.destination, &carrier, true, &terms, &e),
+                     -1);
+    assert_int_equal(e.code, GW_E_UNSUPPORTED);
+    assert_non_null(strstr(e.hint, "--route native"));
+    clear(&t);
+    lay(&t, ALL, REQUIRED OPTIONAL, NEWER, NEWER);
+    assert_int_equal(gw_native_negotiate(&t.source, &t.destination, &all, true, &terms, &e), -1);
+    assert_string_equal(e.msg,
+                        "QEMU on the destination does not offer the capability 'postcopy-ram'");
+    clear(&t);
+}
+
 /* Each capability that a migration may have switched on is switched off. */
 static void defaults_undo_all_of_it(void **state)
 {
@@ -513,6 +553,7 @@ static void defaults_undo_all_of_it(void **state)
     }
     assert_int_equal(number(&terms, "max-bandwidth"), 128 << 20);
     assert_int_equal(number(&terms, "downtime-limit"), 300);
+    assert_int_equal(number(&terms, "avail-switchover-bandwidth"), 0);
     gw_native_terms_fini(&terms);
 }
 
@@ -530,6 +571,7 @@ int main(void)
         cmocka_unit_test(odd_entries_are_passed_over),
         cmocka_unit_test(endless_offers_are_refused),
         cmocka_unit_test(the_carrier_wants_multifd_as_it_is),
+        cmocka_unit_test(all_pages_cost_multifd),
         cmocka_unit_test(defaults_undo_all_of_it),
     };
 

@@ -761,6 +761,56 @@ static void odd_pings_do_no_harm(void **state)
     bufferevent_free(s.bev);
 }
 
+struct measuring {
+    struct gw_peer_measure measure;
+    unsigned n_done;
+    uint64_t bytes_per_s;
+};
+
+static void measured(struct gw_peer_measure *m, uint64_t bytes_per_s)
+{
+    struct measuring *measuring = (struct measuring *)m;
+
+    measuring->n_done++;
+    measuring->bytes_per_s = bytes_per_s;
+}
+
+static void a_link_is_measured_and_works_on(void **state)
+{
+    struct measuring m = {.n_done = 0};
+    struct net *net = *state;
+    struct gw_error e;
+
+    link_up(net);
+    assert_int_equal(gw_peer_measure_start(net->client.conn, &m.measure, measured), 0);
+    run_until(net->base, &m.n_done, 1);
+    assert_true(m.bytes_per_s > 0);
+    assert_done(gw_peer_send(net->client.conn, GW_WIRE_QUERY, NULL, &e), e);
+    run_until(net->base, &net->server.n_messages, 1);
+    assert_int_equal(m.n_done, 1);
+    assert_int_equal(net->client.n_closed + net->server.n_closed, 0);
+}
+
+static void a_measurement_ends_with_its_connection(void **state)
+{
+    struct measuring m = {.n_done = 0}, cancelled = {.n_done = 0};
+    struct net *net = *state;
+
+    link_up(net);
+    assert_int_equal(gw_peer_measure_start(net->client.conn, &cancelled.measure, measured), 0);
+    gw_peer_measure_cancel(&cancelled.measure);
+    gw_peer_measure_cancel(&cancelled.measure);
+    assert_int_equal(gw_peer_measure_start(net->client.conn, &m.measure, measured), 0);
+    gw_peer_free(net->server.conn);
+    net->server.conn = NULL;
+    run_until(net->base, &net->client.n_closed, 1);
+    assert_int_equal(m.n_done, 1);
+    assert_int_equal(m.bytes_per_s, 0);
+    assert_int_equal(cancelled.n_done, 0);
+    /* and is forgotten by one that is freed */
+    assert_null(m.measure.conn);
+}
+
 static void keepalives_and_joins_are_not_for_sending(void **state)
 {
     struct net *net = *state;
@@ -949,6 +999,8 @@ int main(void)
         with_net(a_peer_that_does_not_read_is_given_up),
         with_net(bad_frames_end_the_connection),
         with_net(odd_pings_do_no_harm),
+        with_net(a_link_is_measured_and_works_on),
+        with_net(a_measurement_ends_with_its_connection),
         with_net(keepalives_and_joins_are_not_for_sending),
         with_net(a_token_opens_a_join_only),
         with_net(a_token_carries_nothing_else),

@@ -112,7 +112,7 @@ static void at_first_much_is_null(void **state)
         {"wire_bytes", JSON_INTEGER},  {"rounds", JSON_ARRAY},
         {"phases", JSON_ARRAY},        {"decisions", JSON_ARRAY},
         {"breakdown", JSON_OBJECT},    {"warnings", JSON_ARRAY},
-        {"progress", JSON_OBJECT},
+        {"progress", JSON_OBJECT},     {"free_pages", JSON_OBJECT},
     };
     static const struct member breakdown[] = {
         {"stop_ms", JSON_NULL},   {"last_pages_ms", JSON_NULL}, {"device_ms", JSON_NULL},
@@ -143,6 +143,37 @@ static void at_first_much_is_null(void **state)
     check_members(at(json, "progress", NULL), progress, GW_ARRAY_SIZE(progress));
     check_ms(at(json, "progress", "elapsed_ms"), 7);
     fini(&b);
+}
+
+static void free_pages_are_told_where_they_are_known(void **state)
+{
+    static const struct {
+        enum gw_hints hints;
+        const char *name;
+    } cases[] = {{GW_HINTS_UNKNOWN, NULL},
+                 {GW_HINTS_NONE, "none"},
+                 {GW_HINTS_OFF, "off"},
+                 {GW_HINTS_ON, "on"}};
+
+    (void)state;
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++) {
+        const json_t *json, *hints, *bytes;
+        struct bench b;
+
+        init(&b, GW_SOURCE);
+        b.record.hints = cases[i].hints;
+        b.record.not_sent_bytes = 4096;
+        json = show(&b, START);
+        hints = at(json, "free_pages", "hints");
+        bytes = at(json, "free_pages", "not_sent_bytes");
+        if (cases[i].name) {
+            assert_string_equal(json_string_value(hints), cases[i].name);
+            assert_int_equal(json_integer_value(bytes), 4096);
+        } else {
+            assert_true(json_is_null(hints) && json_is_null(bytes));
+        }
+        fini(&b);
+    }
 }
 
 static void texts_stand_where_they_belong(void **state)
@@ -441,6 +472,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(at_first_much_is_null),
+        cmocka_unit_test(free_pages_are_told_where_they_are_known),
         cmocka_unit_test(texts_stand_where_they_belong),
         cmocka_unit_test(phases_have_a_beginning_and_take_a_while),
         cmocka_unit_test(rounds_are_rows_brought_up_to_date),

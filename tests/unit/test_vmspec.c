@@ -122,14 +122,14 @@ static const struct {
      "known keys: bridge, mac"},
     {OK "zzzzzzz: 1\n", "web1.yaml:3: unknown key 'zzzzzzz'",
      "known keys: name, uuid, memory, cpus, cpu, accel, machine, boot, disks, nics, "
-     "console, qemu_args"},
+     "console, balloon, qemu_args"},
     {"{name: a, memory: 64M, disks: [{rbd: a/b}], rbd: x}", "web1.yaml:1: unknown key 'rbd'",
      "known keys: name, uuid, memory, cpus, cpu, accel, machine, boot, disks, nics, "
-     "console, qemu_args"},
+     "console, balloon, qemu_args"},
     {OK "boot: {append: a, kernel: /k}\nconsole: {log: /l}\nlog:\n  1\n",
      "web1.yaml:5: unknown key 'log'",
      "known keys: name, uuid, memory, cpus, cpu, accel, "
-     "machine, boot, disks, nics, console, qemu_args"},
+     "machine, boot, disks, nics, console, balloon, qemu_args"},
     {"memory: 64M\n", "web1.yaml: missing key 'name'", NULL},
     {"name: a\n", "web1.yaml: missing key 'memory' (as in 'memory: 1GiB')", NULL},
     {"", "web1.yaml: is empty", NULL},
@@ -168,6 +168,11 @@ static const struct {
     {OK "cpus: 513\n", "web1.yaml:3: cpus: '513': must be from 1 to 512", NULL},
     {OK "cpus: 2x\n", "web1.yaml:3: cpus: '2x': must be from 1 to 512", NULL},
     {OK "accel: hvf\n", "web1.yaml:3: accel: 'hvf': must be auto, kvm or tcg", NULL},
+    {OK "balloon: yes\n", "web1.yaml:3: balloon: 'yes': must be free-page-hints or none", NULL},
+    {OK "machine: microvm\nballoon: free-page-hints\n",
+     "web1.yaml:4: balloon: this machine has no PCI bus for it", NULL},
+    {OK "qemu_args: [-device, virtio-balloon-pci]\nballoon: free-page-hints\n",
+     "web1.yaml:4: balloon: there is one in qemu_args already, and QEMU takes one only", NULL},
     {OK "cpu: 'host; rm'\n", "web1.yaml:3: cpu: 'host; rm' is not a CPU model", NULL},
     {OK "machine: q35,smm=off\n", "web1.yaml:3: machine: 'q35,smm=off' is not a machine type…",
      NULL},
@@ -288,6 +293,38 @@ static void json_round_trip(void **state)
     json_decref(two);
 }
 
+static void a_vm_has_a_balloon_unless_it_cannot_or_need_not(void **state)
+{
+    static const struct {
+        const char *text;
+        enum gw_balloon balloon;
+    } cases[] = {
+        {OK, GW_BALLOON_HINTS},
+        {OK "balloon: free-page-hints\n", GW_BALLOON_HINTS},
+        {OK "balloon: none\n", GW_BALLOON_NONE},
+        {OK "machine: pc-i440fx-9.2\n", GW_BALLOON_HINTS},
+        {OK "machine: microvm\n", GW_BALLOON_NONE},
+        {OK "machine: isapc\nballoon: none\n", GW_BALLOON_NONE},
+        {OK "qemu_args: [-device, 'virtio-balloon-pci,id=b']\n", GW_BALLOON_NONE},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++) {
+        gw_auto(vm_spec) struct gw_vm_spec *spec = load(cases[i].text), *back = NULL;
+        json_t *json = gw_vm_spec_to_json(spec);
+        struct gw_error e;
+
+        if (spec->balloon != cases[i].balloon)
+            fail_msg("%s: %s", cases[i].text, gw_balloon_name(spec->balloon));
+        /* a node that knows of no balloon refuses the member, so it is there only with one */
+        assert_int_equal(json_object_get(json, "balloon") != NULL,
+                         cases[i].balloon != GW_BALLOON_NONE);
+        assert_int_equal(gw_vm_spec_from_json(json, &back, &e), 0);
+        assert_int_equal(back->balloon, cases[i].balloon);
+        json_decref(json);
+    }
+}
+
 static void json_of_a_peer_is_validated(void **state)
 {
     static const struct {
@@ -306,6 +343,8 @@ static void json_of_a_peer_is_validated(void **state)
         {"{'name':7,'memory_bytes':67108864}", "VM spec: name: expected a string"},
         {"{'name':'a/../b','memory_bytes':67108864}", "VM spec: name: 'a/../b' is not a VM name…"},
         {"{'name':'a','memory_bytes':67108864,'accel':'x'}", "VM spec: accel: expected…"},
+        {"{'name':'a','memory_bytes':67108864,'balloon':'x'}", "VM spec: balloon: expected…"},
+        {"{'name':'a','memory_bytes':67108864,'balloon':true}", "VM spec: balloon: expected…"},
         {"{'name':'a','memory_bytes':67108864,'disks':[{'file':'x'}]}",
          "VM spec: disks[0].file: 'x' is not the absolute path of a file"},
         {"{'name':'a','memory_bytes':67108864,'disks':[1]}",
@@ -353,6 +392,7 @@ int main(void)
         cmocka_unit_test(long_files_are_refused),
         cmocka_unit_test(sizes),
         cmocka_unit_test(json_round_trip),
+        cmocka_unit_test(a_vm_has_a_balloon_unless_it_cannot_or_need_not),
         cmocka_unit_test(json_of_a_peer_is_validated),
     };
 

@@ -184,6 +184,7 @@ int gw_cmd_check(struct gw_cli *cli, const struct gw_args *args)
     } else {
         gw_report_findings(gw_field_array(reply.json, "findings"));
         gw_cli_print(ok ? "%s can move to %s" : "%s cannot move to %s", args->operand, to);
+        gw_report_route(gw_field_array(reply.json, "decisions"));
         show_forecast(reply.json, "total_ms", "expected total");
         show_forecast(reply.json, "blackout_ms", "expected blackout");
     }

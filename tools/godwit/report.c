@@ -36,6 +36,16 @@ static void report_volume(const json_t *record)
                  gw_field_str(record, "transport", "?"), gw_field_str(record, "codec", "?"));
 }
 
+static void report_free_pages(const json_t *record)
+{
+    const json_t *pages = gw_field_object(record, "free_pages");
+    int64_t bytes = gw_field_int(pages, "not_sent_bytes");
+
+    if (bytes > 0)
+        gw_cli_print("  left out  %s or more, which the guest had free",
+                     gw_units_bytes(bytes).text);
+}
+
 static void report_breakdown(const json_t *record)
 {
     static const struct {
@@ -87,9 +97,21 @@ void gw_report_moved(const json_t *record)
     gw_text_paint(stdout, GW_TEXT_GREEN, line);
     putchar('\n');
     report_volume(record);
+    report_free_pages(record);
     report_breakdown(record);
     report_verify(record);
     gw_report_findings(gw_field_array(record, "warnings"));
+}
+
+void gw_report_route(const json_t *decisions)
+{
+    json_t *decision;
+    size_t i;
+
+    json_array_foreach (decisions, i, decision)
+        if (strcmp(gw_field_str(decision, "rule", ""), "route") == 0)
+            gw_cli_print("  route     %s: %s", gw_field_str(decision, "chosen", "?"),
+                         gw_field_str(decision, "because", "?"));
 }
 
 static void report_finding(const json_t *finding)

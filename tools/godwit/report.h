@@ -12,6 +12,9 @@ void gw_report_moved(const json_t *record);
 /* Findings {level, code, subject, message, hint}; nothing for an empty list. */
 void gw_report_findings(const json_t *findings);
 
+/* Which route was chosen, and why, where decisions tell. */
+void gw_report_route(const json_t *decisions);
+
 /* Every decision of a record with its reason and its inputs. */
 void gw_report_decisions(const json_t *record);
 
