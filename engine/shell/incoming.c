@@ -15,6 +15,7 @@
 #include "shell/fence.h"
 #include "shell/incoming.h"
 #include "shell/incoming_private.h"
+#include "shell/lockwait.h"
 #include "util/clock.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
@@ -23,6 +24,7 @@
 /* How long the source is kept waiting for a guest that may have nothing to say. */
 static const struct timeval listen_limit = {.tv_usec = 200000};
 static const struct timeval locks_limit = {.tv_usec = 700000}; /* more than gw_ceph_await_locks() */
+static const struct timeval writes_pause = {.tv_usec = 20000}; /* for what waited for the locks */
 
 /* VERIFY is the source's operation; here it is only answered. */
 
@@ -117,19 +119,53 @@ static void heard(struct gw_guestnet_listener *listener, uint64_t at_ns)
     stop_waiting(in);
 }
 
-/* librbd takes the locks with the guest's first writes: maybe not yet. */
-static void locked(struct gw_ceph_ask *ask)
+static void tell_locked(struct incoming *in)
 {
-    struct incoming *in = gw_container_of(ask, struct incoming, ask);
-    json_t *body =
-        json_pack("{s:s, s:I}", "id", in->base.id, "locked_ns", (json_int_t)ask->held_ns);
+    const struct gw_blackout *b = &in->base.record.blackout;
+    json_t *body = json_pack("{s:s, s:I, s:I}", "id", in->base.id, "locked_ns",
+                             (json_int_t)b->locked_ns, "wait_ns", (json_int_t)b->lock_wait_ns);
 
-    in->base.record.blackout.locked_ns = ask->held_ns;
     if (in->base.conn)
         gw_peer_send(in->base.conn, GW_WIRE_LOCKED, body, NULL);
     json_decref(body);
     in->awaits_locks = false;
     stop_waiting(in);
+}
+
+static void writes_counted(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
+{
+    struct incoming *in = gw_container_of(call, struct incoming, writes_call);
+
+    in->base.record.blackout.lock_wait_ns = error ? 0 : gw_lockwait_longest_ns(reply);
+    if (in->awaits_locks)
+        tell_locked(in);
+}
+
+static void count_writes(evutil_socket_t fd, short what, void *arg)
+{
+    struct incoming *in = arg;
+
+    (void)fd;
+    (void)what;
+    if (!in->base.vm || !gw_vm_can_talk(in->base.vm)) {
+        tell_locked(in);
+        return;
+    }
+    in->writes_call.done = writes_counted;
+    gw_qmp_link_execute(in->base.vm->qmp, &in->writes_call, "query-blockstats", NULL,
+                        COMMAND_TIMEOUT_NS);
+}
+
+/* librbd takes the locks with the guest's first writes: maybe not yet. */
+static void locked(struct gw_ceph_ask *ask)
+{
+    struct incoming *in = gw_container_of(ask, struct incoming, ask);
+
+    in->base.record.blackout.locked_ns = ask->held_ns;
+    if (ask->held_ns)
+        event_add(in->writes, &writes_pause);
+    else
+        tell_locked(in);
 }
 
 static void patience_ended(evutil_socket_t fd, short what, void *arg)
@@ -139,6 +175,7 @@ static void patience_ended(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     in->listens = in->awaits_locks = false;
+    event_del(in->writes);
     gw_ceph_ask_cancel(&in->ask);
     gw_migration_post(&in->base,
                       &(struct gw_event){.type = GW_EV_MESSAGE, .message = GW_MSG_FINISHED});
@@ -311,6 +348,9 @@ static void fini(struct gw_migration *m)
         gw_guestnet_listen(m->vm->net, NULL);
     if (in->patience)
         event_free(in->patience);
+    if (in->writes)
+        event_free(in->writes);
+    gw_qmp_session_cancel_call(&in->writes_call);
     gw_findings_fini(&in->findings);
     gw_vm_spec_free(in->spec);
     json_decref(in->facts);
@@ -464,6 +504,7 @@ void gw_incoming_start(struct gw_daemon *daemon, struct gw_peer_conn *conn, cons
     in->listener.heard = heard;
     m->verify_handler.send = send_hashes;
     in->patience = evtimer_new(daemon->base, patience_ended, in);
+    in->writes = evtimer_new(daemon->base, count_writes, in);
     if (gw_migration_init(m, daemon, GW_DESTINATION, &incoming_ops, id, &error) < 0 ||
         take_prepare(in, gw_peer_conn_name(conn), body, &error) < 0) {
         gw_error_hint(&error, "run the same release of Godwit on both nodes");

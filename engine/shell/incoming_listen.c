@@ -6,6 +6,7 @@
 #include "shell/carrier_offer.h"
 #include "shell/daemon.h"
 #include "shell/incoming_private.h"
+#include "shell/lockwait.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
 
@@ -39,6 +40,7 @@ void gw_incoming_arm(struct incoming *in)
                      "migrate-set-capabilities", gw_steal_ptr(&terms.capabilities));
     gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "parameters", false, "migrate-set-parameters",
                      gw_steal_ptr(&terms.parameters));
+    gw_lockwait_arm(&in->batch, in->base.vm);
     gw_qmp_batch_end(&in->batch);
     gw_native_terms_fini(&terms);
 }

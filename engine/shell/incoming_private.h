@@ -34,8 +34,10 @@ struct incoming {
     struct gw_nethook *hook; /* NULL: none, or it was told the end */
     struct gw_nethook_call hook_call;
     struct gw_guestnet_listener listener;
-    bool listens;           /* for the guest's first frame */
-    bool awaits_locks;      /* of its disks on RBD, since RESUME: `ask` is about them */
+    bool listens;         /* for the guest's first frame */
+    bool awaits_locks;    /* of its disks on RBD, since RESUME: `ask` is about them */
+    struct event *writes; /* the locks are held: QEMU is asked how long writes waited for them */
+    struct gw_qmp_call writes_call;
     struct event *patience; /* FINISHED waits for both, so that the source hears of them */
     json_t *carrier_offer;  /* what PREPARED says of the carrier; NULL on another route */
     char carrier_path[108]; /* where QEMU listens for the carrier */

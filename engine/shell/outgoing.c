@@ -1046,6 +1046,14 @@ static void take_running(struct outgoing *o, const json_t *body)
     o->awaits_locks = !b->locked_ns && json_is_true(json_object_get(body, "awaits_locks"));
 }
 
+/* 0 where the destination does not know, or says what cannot be. */
+static uint64_t wait_of(const json_t *body)
+{
+    json_int_t ns = json_integer_value(json_object_get(body, "wait_ns"));
+
+    return ns > 0 && ns <= (json_int_t)GW_NS_PER_S ? (uint64_t)ns : 0;
+}
+
 static void other_message(struct gw_migration *m, unsigned type, const json_t *body)
 {
     struct outgoing *o = outgoing_of(m);
@@ -1061,6 +1069,7 @@ static void other_message(struct gw_migration *m, unsigned type, const json_t *b
         o->listens = false;
     } else {
         m->record.blackout.locked_ns = moment(body, "locked_ns", offset_ns);
+        m->record.blackout.lock_wait_ns = wait_of(body);
         o->awaits_locks = false;
     }
     if (event_pending(o->hear_timer, EV_TIMEOUT, NULL) &&

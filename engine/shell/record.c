@@ -122,6 +122,9 @@ static json_t *breakdown(const struct gw_blackout *b)
     json_object_set_new(json, "resume_ms", json_ms(b->commit_ns, b->runs_ns));
     json_object_set_new(json, "first_packet_ms", json_ms(b->runs_ns, b->heard_ns));
     json_object_set_new(json, "lock_ms", json_ms(b->runs_ns, b->locked_ns));
+    json_object_set_new(json, "lock_wait_ms",
+                        b->lock_wait_ns ? json_real((double)b->lock_wait_ns / (double)MS_NS)
+                                        : json_null());
     json_object_set_new(json, "swap_ms",
                         b->swap_ns ? json_real((double)b->swap_ns / (double)MS_NS) : json_null());
     return json;

@@ -23,6 +23,7 @@ struct gw_blackout {
     uint64_t runs_ns;      /* the guest's first instruction on the destination */
     uint64_t swap_ns;      /* not a moment: how long the swap of the owner record took */
     uint64_t locked_ns;    /* it held the locks of all its disks on RBD; 0 too: there are none */
+    uint64_t lock_wait_ns; /* not a moment: the longest that one of its writes waited until then */
     uint64_t heard_ns;     /* its first frame came out of a tap there; 0 too: it said nothing */
     uint64_t uncertain_ns; /* how far the moments of the other node may be off */
 };

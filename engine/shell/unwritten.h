@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Ends of migrations that the journal did not take: kept here, and tried again until it does. Until
- * then the row has not ended, so that a source which asks hears BUSY (incoming.c).
+ * then the row has not ended, so that a source which asks hears BUSY (incoming_query.c).
  */
 #ifndef GW_SHELL_UNWRITTEN_H
 #define GW_SHELL_UNWRITTEN_H

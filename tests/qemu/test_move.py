@@ -70,7 +70,8 @@ def test_the_json_object(place):
     at = [phase['at_ms'] for phase in migration['phases']]
     assert at == sorted(at)
     parts = migration['breakdown']
-    unknown = {'last_pages_ms', 'transfer_ms', 'load_ms', 'verify_ms', 'lock_ms'}
+    unknown = {'last_pages_ms', 'transfer_ms', 'load_ms', 'verify_ms', 'lock_ms',
+               'lock_wait_ms'}
     known = {'stop_ms', 'device_ms', 'confirm_ms', 'commit_ms', 'resume_ms'}
     assert set(parts) == unknown | known | {'first_packet_ms', 'swap_ms'}
     assert all(parts[name] is None for name in unknown)

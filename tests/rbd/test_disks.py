@@ -120,10 +120,11 @@ def lock_taken_ms(path):
 
 def test_the_lock_follows_the_guest(one, guest_on, librbd_log):
     guest = guest_on(one)
-    taken_ms, lock_ms = [], []
+    taken_ms, lock_ms, wait_ms = [], [], []
     for _ in range(10):
         migration = guest.move()
         lock_ms.append(migration['breakdown']['lock_ms'])
+        wait_ms.append(migration['breakdown']['lock_wait_ms'])
         assert [w['code'] for w in migration['warnings']] == ['rbd-handed-over'], migration
         guest.wait_writes()
         here = guest.lab.nodes[guest.node()]
@@ -133,9 +134,13 @@ def test_the_lock_follows_the_guest(one, guest_on, librbd_log):
         assert [host_of(watch) for watch in watchers(one, guest.image)] == [here.address]
         taken_ms.append(lock_taken_ms(f'{librbd_log}/{here.qemu_pids()[0]}.log'))
     guest.assert_unharmed()
-    assert None not in taken_ms and None not in lock_ms, (taken_ms, lock_ms)
+    assert None not in taken_ms + lock_ms + wait_ms, (taken_ms, lock_ms, wait_ms)
     # By another way and from an earlier moment: the guest wakes up before it writes.
     assert all(seen > taken for seen, taken in zip(lock_ms, taken_ms)), (lock_ms, taken_ms)
+    # The write that asked for the lock waited for it, whatever the clocks are.
+    assert all(waited > taken - 1 for waited, taken in zip(wait_ms, taken_ms)), (wait_ms, taken_ms)
+    figures.append(f'lock_wait_ms: median {statistics.median(wait_ms):.0f} ms, largest '
+                   f'{max(wait_ms):.0f} ms of {len(wait_ms)} moves')
     figures.append(f'hand-over of the image lock, by the librbd of the destination: median '
                    f'{statistics.median(taken_ms):.1f} ms, largest {max(taken_ms):.1f} ms of '
                    f'{len(taken_ms)} moves; lock_ms, from resume: median '
@@ -240,7 +245,7 @@ def test_a_dead_node_is_fenced(one, guest_on):
 def test_moves_under_disk_writes(one, resident):
     guest = resident
     slowest_ms, took_s, writes = [], [], 0
-    parts = {'swap_ms': [], 'lock_ms': []}
+    parts = {'swap_ms': [], 'lock_ms': [], 'lock_wait_ms': []}
     began = time.monotonic()
     while len(took_s) < N_MOVES and time.monotonic() - began < MOVES_S:
         guest.ask('RESET')

@@ -115,7 +115,7 @@ static void says(struct sim_world *w, enum gw_message message)
     network_send(w, D, message);
 }
 
-/* As verdict() of the shell's incoming.c. Then it hangs up. */
+/* As verdict() of the shell's incoming_query.c. Then it hangs up. */
 void arrival_answers_query(struct sim_world *w)
 {
     const struct journal *j = &w->daemon[D].journal;

@@ -19,7 +19,7 @@
  *  - Daemons (daemon.c): they are killed between any two steps, and before any single intent of an
  *    update; what was asked of QEMU may then still happen. A power cut takes QEMU along, and the
  *    last moments of the journal, as far as journal.h says so. Restarted ones do what recover.c and
- *    incoming.c of the shell are to do.
+ *    the shell's incoming.c and incoming_query.c are to do.
  *  - Clocks: each node's has its own beginning and its own rate.
  */
 #ifndef GW_SIM_WORLD_H

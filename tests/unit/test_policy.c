@@ -131,6 +131,7 @@ static void bad_files_are_named_by_line(void **state)
         {"name: x\n\nblackout_ms: 60001\n", "p.yaml:3: blackout_ms: 60001 is not between"},
         {"name: x\nzstd_level: 22\n", "p.yaml:2: zstd_level: 22 is not between 1 and 20"},
         {"name: x\ntimeout_s: -1\n", "p.yaml:2: timeout_s: "},
+        {"name: x\nfence_after_s: 3601\n", "p.yaml:2: fence_after_s: 3601 is not between 0 and"},
         {"name: x\nbandwidth: lots\n", "p.yaml:2: bandwidth: 'lots' is not a rate"},
         {"name: x\ncodec: lz4\n", "p.yaml:2: codec: 'lz4' is not one of none, zstd"},
         {"name: x\nroute: sea\n", "p.yaml:2: route: 'sea' is not one of auto, native, carrier"},

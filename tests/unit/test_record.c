@@ -118,7 +118,8 @@ static void at_first_much_is_null(void **state)
         {"stop_ms", JSON_NULL},   {"last_pages_ms", JSON_NULL}, {"device_ms", JSON_NULL},
         {"load_ms", JSON_NULL},   {"transfer_ms", JSON_NULL},   {"confirm_ms", JSON_NULL},
         {"commit_ms", JSON_NULL}, {"resume_ms", JSON_NULL},     {"first_packet_ms", JSON_NULL},
-        {"swap_ms", JSON_NULL},   {"lock_ms", JSON_NULL},       {"verify_ms", JSON_NULL},
+        {"swap_ms", JSON_NULL},   {"lock_ms", JSON_NULL},       {"lock_wait_ms", JSON_NULL},
+        {"verify_ms", JSON_NULL},
     };
     static const struct member progress[] = {
         {"phase", JSON_STRING},

@@ -60,7 +60,8 @@ static void report_breakdown(const json_t *record)
                  {"commit_ms", "commit"},
                  {"resume_ms", "resume"},
                  {"first_packet_ms", "then to the first packet"},
-                 {"lock_ms", "to the lock of the disks"}};
+                 {"lock_ms", "to the lock of the disks"},
+                 {"lock_wait_ms", "a write waited for it"}};
     const json_t *breakdown = gw_field_object(record, "breakdown");
     const char *before = "  blackout  ";
 
