@@ -2,6 +2,7 @@
 """What the guest has free does not move, and where all memory is verified it does."""
 import contextlib
 import os
+import statistics
 
 import pytest
 
@@ -12,6 +13,7 @@ VM = 'free1'
 ADDRESS = '10.77.0.101'
 MAC = '52:54:00:77:02:00'
 FREE = 96 << 20
+N_BLACKOUTS = 6
 # The guest's driver needs a moment to name what is free: the first round must last longer.
 LIMIT = ('--bandwidth', '64MiB/s')
 
@@ -84,3 +86,15 @@ def test_a_verified_move_sends_all_of_it(lab, balloonless):
         assert verified['wire_bytes'] > balloonless['native'] - FREE // 8
         # and neither that nor the refusal has changed anything for those that follow
         assert move(made, '--route', 'carrier', *LIMIT)['free_pages']['hints'] == 'on'
+
+
+@pytest.mark.parametrize('balloon', ['none', 'free-page-hints'])
+def test_what_the_blackout_costs(lab, balloon):
+    """Figures only: a guest that writes nothing, as fast as it goes."""
+    with guest(lab, balloon=balloon) as made:
+        made.ask('SET rate 0')
+        moves = [move(made, '--route', 'native') for _ in range(N_BLACKOUTS)]
+    device = sorted(migration['breakdown']['device_ms'] for migration in moves)
+    figures.append(f'balloon {balloon}: device_ms {statistics.median(device):.1f} ({device[0]:.1f} to '
+                   f'{device[-1]:.1f}), medians of {len(moves)}: blackout '
+                   f'{statistics.median(m["blackout_ms"] for m in moves):.1f} ms')
