@@ -29,7 +29,7 @@
 #define GW_POLICY_DESCRIPTION_MAX 200
 #define GW_POLICY_CHANNELS_MAX    64
 
-/* auto is native so far. */
+/* auto: as the link and the processors allow, see host/route.h. */
 enum gw_policy_route { GW_POLICY_ROUTE_AUTO, GW_POLICY_ROUTE_NATIVE, GW_POLICY_ROUTE_CARRIER };
 
 enum gw_policy_codec { GW_POLICY_CODEC_NONE, GW_POLICY_CODEC_ZSTD };
