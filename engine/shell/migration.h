@@ -3,8 +3,8 @@
  * One migration on this node: a machine of engine/core, driven with the real world.
  *
  * This file owns what both roles share: the mailbox that hands the machine one event at a time,
- * its deadline, its connection, its record and its journal entry. outgoing.c (source) and
- * incoming.c (destination) carry out the operations.
+ * its deadline, its connection, its record and its journal entry. outgoing*.c (source) and
+ * incoming*.c (destination) carry out the operations.
  */
 #ifndef GW_SHELL_MIGRATION_H
 #define GW_SHELL_MIGRATION_H

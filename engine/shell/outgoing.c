@@ -1,371 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Operations of the source, each one QMP command or a short series of them.
- *
- * QEMU's own migration is followed by its MIGRATION events. Figures are asked for when a round
- * begins and every half second while memory is copied: QEMU has no event for them.
+ * Operations of the source from START on, each one QMP command or a short series of them, and its
+ * messages. QEMU's own migration is followed by its MIGRATION events.
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/conns.h"
-#include "host/converge.h"
 #include "host/facts.h"
-#include "host/findings.h"
-#include "host/freepages.h"
-#include "host/goodput.h"
 #include "host/rbdcheck.h"
 #include "shell/carrier_offer.h"
-#include "shell/daemon.h"
 #include "shell/guestaddr.h"
 #include "shell/guestnet.h"
-#include "shell/hold.h"
-#include "shell/inspect.h"
-#include "shell/nethook.h"
-#include "shell/outgoing.h"
-#include "shell/qmp_batch.h"
-#include "shell/stop_copy.h"
-#include "util/cleanup.h"
+#include "shell/outgoing_private.h"
 #include "util/clock.h"
-
-#define COMMAND_TIMEOUT_NS    UINT64_C(10000000000)
-#define PACKET_PAGES          128 /* of multifd, QEMU's MULTIFD_PACKET_SIZE */
-#define GOODPUT_DECISIONS_MAX 20  /* in the record; QEMU is told all the same */
 
 static const struct timeval progress_interval = {.tv_usec = 500000};
 static const struct timeval listen_limit = {.tv_usec = 150000};
 static const struct timeval locks_limit = {.tv_usec = 800000}; /* the destination says it before */
 
-struct outgoing {
-    struct gw_migration base;
-    struct gw_inspect inspect;
-    bool inspecting;
-    json_t *facts;          /* of the guest and of this node */
-    json_t *spec;           /* of the VM: what PREPARE carries, even if QEMU ends meanwhile */
-    json_t *peer_facts;     /* of the destination, from PREPARED */
-    json_t *disks_after;    /* facts of its disks when QEMU had ended */
-    struct gw_ceph_ask ask; /* about them */
-    char uri[320];          /* where the destination's QEMU listens */
-    struct gw_conns conns;  /* QEMU's, to there; none on the carrier's route */
-    struct gw_peer_conn *connecting;
-    struct gw_peer_handler connect_handler;
-    struct gw_peer_measure measure; /* CONNECT, where the route is to be chosen */
-    bool auto_route;                /* … with PREPARE */
-    struct gw_qmp_batch batch;      /* ARM, RESUME, DISARM */
-    struct gw_qmp_call op_call;     /* START, SWITCH */
-    enum gw_op op;                  /* what op_call is for */
-    struct gw_qmp_call progress_call, yank_call, limit_call, goodput_call, bandwidth_call;
-    struct gw_goodput goodput; /* of the carrier */
-    unsigned n_goodput_decisions;
-    struct gw_converge converge; /* how long QEMU may pause the guest */
-    struct event *progress_timer;
-    struct gw_stop_copy stop_copy;
-    struct gw_vm_call end_call;
-    struct gw_hold hold;             /* INSPECT */
-    struct gw_owner_call owner_call; /* RECLAIM */
-    bool silent;                     /* QEMU did not say how far it is: told once */
-    bool final_figures;              /* the figures being asked for are the last ones */
-    bool listens;             /* the destination will say when the guest has sent its first frame */
-    bool awaits_locks;        /* … and when it held the locks of its disks */
-    bool handed_over;         /* QEMU has ended, and the cluster has said who has its disks */
-    struct event *hear_timer; /* DESTROY waits for that */
-    struct gw_nethook *hook;  /* NULL: none, or it was told the end */
-    struct gw_nethook_call hook_call;
-    bool came_back;                     /* the guest was paused, and was let run here again */
-    json_t *carrier_offer;              /* of the destination, from PREPARED */
-    char host[GW_NODE_ADDRESS_MAX + 1]; /* of uri; on the carrier's route, of the carrier */
-    uint16_t port;
-    bool zero_pages;        /* the multifd channels have zero pages, too: a history can be kept */
-    char carrier_path[108]; /* where QEMU connects to */
-    bool peer_verifies;     /* it has said that it can hash its memory */
-    struct gw_hints_ask hints; /* before VERIFY */
-    bool verifying;            /* VERIFY is under way */
-    bool knows_goodput;        /* QEMU has avail-switchover-bandwidth */
-};
-
-static struct outgoing *outgoing_of(struct gw_migration *m)
-{
-    return gw_container_of(m, struct outgoing, base);
-}
-
-static void done(struct outgoing *o, enum gw_op op, const struct gw_error *error)
-{
-    gw_migration_op_done(&o->base, op, error);
-}
-
-static void no_qemu(struct outgoing *o, enum gw_op op)
+void gw_outgoing_no_qemu(struct outgoing *o, enum gw_op op)
 {
     struct gw_error error;
 
     gw_error_set(&error, GW_E_QEMU_GONE, "QEMU of %s is not there any more", o->base.vm_name);
     done(o, op, &error);
-}
-
-/* INSPECT: what the guest is, and that it is ours to move */
-
-static void inspect_done(struct outgoing *o, const struct gw_event *ev)
-{
-    o->inspecting = false;
-    gw_migration_post(&o->base, ev);
-}
-
-static void held(struct gw_hold *hold, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(hold, struct outgoing, hold);
-    struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_INSPECT}};
-
-    ev.done.guest_runs = json_is_true(json_object_get(o->facts, "guest_runs"));
-    ev.done.has_record = hold->vm->owner.epoch > 0;
-    inspect_done(o, &ev);
-}
-
-/* QEMU asks the guest by itself; what is compared must be sent. */
-static void take_hints(struct outgoing *o)
-{
-    const json_t *hints = json_object_get(o->facts, "free_page_hints");
-    struct gw_record *r = &o->base.record;
-
-    if (json_is_boolean(hints))
-        r->hints = json_is_true(hints) ? GW_HINTS_ON : GW_HINTS_NONE;
-    o->base.wishes.all_pages = o->base.wishes.verify && r->hints != GW_HINTS_NONE;
-    if (o->base.wishes.all_pages)
-        r->hints = GW_HINTS_OFF;
-}
-
-static void inspected(struct gw_inspect *inspect, json_t *facts, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(inspect, struct outgoing, inspect);
-
-    if (error) {
-        inspect_done(o, &(struct gw_event){
-                            .type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_INSPECT}});
-        return;
-    }
-    o->facts = json_incref(facts);
-    take_hints(o);
-    o->spec = gw_vm_spec_to_json(inspect->vm->spec);
-    o->hold.done = held;
-    gw_hold_take(&o->hold, inspect->vm, o->base.only_check ? GW_HOLD_LOOK : GW_HOLD_KEEP);
-}
-
-/* Whoever is asked about the VM just now must not come back to it. */
-static void vm_gone(struct gw_migration *m, const struct gw_error *error)
-{
-    struct outgoing *o = outgoing_of(m);
-
-    gw_inspect_fini(&o->inspect);
-    gw_hold_cancel(&o->hold);
-    gw_stop_copy_gone(&o->stop_copy, error);
-    if (o->inspecting)
-        inspect_done(o, &(struct gw_event){
-                            .type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_INSPECT}});
-}
-
-/* CONNECT */
-
-static void link_measured(struct gw_peer_measure *measure, uint64_t bytes_per_s)
-{
-    struct outgoing *o = gw_container_of(measure, struct outgoing, measure);
-
-    if (bytes_per_s)
-        gw_routing_learn(&o->base.daemon->routing, o->base.peer, gw_clock_ns(), bytes_per_s);
-    done(o, GW_OP_CONNECT, NULL);
-}
-
-static void connect_ready(struct gw_peer_handler *handler, struct gw_peer_conn *conn)
-{
-    struct outgoing *o = gw_container_of(handler, struct outgoing, connect_handler);
-    uint64_t known;
-
-    (void)conn;
-    gw_migration_set_conn(&o->base, gw_steal_ptr(&o->connecting));
-    gw_daemon_greet(o->base.daemon, o->base.conn);
-    if (!o->auto_route || o->base.machine.phase != GW_PREPARING ||
-        gw_routing_link(&o->base.daemon->routing, o->base.peer, gw_clock_ns(), &known) ||
-        gw_peer_measure_start(o->base.conn, &o->measure, link_measured) < 0)
-        done(o, GW_OP_CONNECT, NULL);
-}
-
-static void connect_failed(struct gw_peer_handler *handler, struct gw_peer_conn *conn,
-                           const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(handler, struct outgoing, connect_handler);
-
-    o->connecting = NULL;
-    gw_peer_free(conn);
-    done(o, GW_OP_CONNECT, error);
-}
-
-static void op_connect(struct outgoing *o)
-{
-    struct gw_error error;
-
-    o->connect_handler = (struct gw_peer_handler){.ready = connect_ready, .closed = connect_failed};
-    o->connecting = gw_daemon_connect(o->base.daemon, o->base.peer, &o->connect_handler, &error);
-    if (!o->connecting)
-        done(o, GW_OP_CONNECT, &error);
-}
-
-/* ARM and DISARM */
-
-static void armed(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(batch, struct outgoing, batch);
-    const char *ramblocks = json_string_value(json_object_get(replies, "ramblocks"));
-    struct gw_error why;
-
-    if (!error && o->op == GW_OP_ARM && o->base.wishes.verify &&
-        gw_migration_open_verify(&o->base, ramblocks, &why) < 0)
-        error = &why;
-    done(o, o->op, error);
-}
-
-static void set_both(struct outgoing *o, enum gw_op op, json_t *capabilities, json_t *parameters)
-{
-    o->op = op;
-    gw_qmp_batch_fini(&o->batch);
-    gw_qmp_batch_init(&o->batch, armed);
-    gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "capabilities", false, "migrate-set-capabilities",
-                     capabilities);
-    gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "parameters", false, "migrate-set-parameters",
-                     parameters);
-    if (op == GW_OP_ARM && o->base.wishes.verify)
-        gw_qmp_batch_add(&o->batch, o->base.vm->qmp, "ramblocks", false, "human-monitor-command",
-                         json_pack("{s:s}", "command-line", "info ramblock"));
-    gw_qmp_batch_end(&o->batch);
-}
-
-/* The pause that QEMU may plan with: see host/converge.h. */
-
-static void decide_limit(struct outgoing *o, uint32_t limit_ms, uint32_t instead_ms,
-                         const char *because)
-{
-    char chosen[32], instead[32];
-    json_t *decisions = json_array();
-
-    snprintf(chosen, sizeof chosen, "%u ms", limit_ms);
-    snprintf(instead, sizeof instead, "%u ms", instead_ms);
-    json_array_append_new(
-        decisions,
-        gw_decision_new("downtime-limit",
-                        json_pack("{s:i, s:I}", "policy_blackout_ms", (int)o->converge.policy_ms,
-                                  "remaining_bytes", (json_int_t)o->converge.remaining_bytes),
-                        chosen, limit_ms == instead_ms ? NULL : instead, because));
-    gw_record_decisions(&o->base.record, decisions, o->base.machine.phase, gw_clock_ns());
-    json_decref(decisions);
-}
-
-static void begin_low(struct outgoing *o, json_t *parameters)
-{
-    uint32_t policy_ms = o->base.wishes.blackout_ms;
-    uint32_t first_ms = gw_converge_begin(&o->converge, policy_ms);
-
-    json_object_set_new(parameters, "downtime-limit", json_integer(first_ms));
-    decide_limit(o, first_ms, policy_ms, "rounds while the guest runs cost less than its pause");
-}
-
-static void limit_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(call, struct outgoing, limit_call);
-
-    (void)reply;
-    if (error)
-        gw_migration_log(&o->base, GW_LOG_WARNING, "QEMU does not take the policy's blackout: %s",
-                         error->msg);
-}
-
-static void settle_for_the_policy(struct outgoing *o)
-{
-    if (!o->base.vm || gw_qmp_call_is_pending(&o->limit_call))
-        return;
-    decide_limit(o, o->converge.policy_ms, o->converge.first_ms, "the rounds do not shrink");
-    o->limit_call.done = limit_answered;
-    gw_qmp_link_execute(o->base.vm->qmp, &o->limit_call, "migrate-set-parameters",
-                        json_pack("{s:i}", "downtime-limit", (int)o->converge.policy_ms),
-                        COMMAND_TIMEOUT_NS);
-}
-
-static void arm(struct outgoing *o)
-{
-    struct gw_vm *vm = o->base.vm;
-    struct gw_migration *m = &o->base;
-    struct gw_native_offer mine = {
-        json_object_get(json_object_get(o->facts, "offer"), "capabilities"),
-        json_object_get(json_object_get(o->facts, "offer"), "parameters")};
-    struct gw_native_offer theirs = {
-        json_object_get(json_object_get(o->peer_facts, "offer"), "capabilities"),
-        json_object_get(json_object_get(o->peer_facts, "offer"), "parameters")};
-    struct gw_native_terms terms;
-    struct gw_error error;
-
-    if (m->wishes.verify && !o->peer_verifies) {
-        gw_error_set(&error, GW_E_UNSUPPORTED, "godwitd on %s does not verify memory", m->peer);
-        gw_error_hint(&error, "run the same release of Godwit on both nodes, or go without "
-                              "--verify");
-        done(o, GW_OP_ARM, &error);
-        return;
-    }
-    if (gw_native_negotiate(&mine, &theirs, &m->wishes, true, &terms, &error) < 0) {
-        done(o, GW_OP_ARM, &error);
-        return;
-    }
-    gw_guestnet_free(vm->net);
-    vm->net = gw_guestnet_open(vm);
-    gw_record_decisions(&m->record, terms.decisions, m->machine.phase, gw_clock_ns());
-    begin_low(o, terms.parameters);
-    m->record.codec = terms.zstd || (m->wishes.carrier && m->wishes.zstd) ? "zstd" : "none";
-    o->zero_pages = terms.zero_pages;
-    o->knows_goodput = json_object_get(mine.parameters, "avail-switchover-bandwidth");
-    set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));
-    gw_native_terms_fini(&terms);
-}
-
-static void network_prepared(struct gw_nethook_call *call, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(call, struct outgoing, hook_call);
-
-    if (error)
-        done(o, GW_OP_ARM, error);
-    else if (!o->base.vm || !o->base.vm->qmp)
-        no_qemu(o, GW_OP_ARM);
-    else
-        arm(o);
-}
-
-static void op_arm(struct outgoing *o)
-{
-    o->hook_call.done = network_prepared;
-    gw_nethook_prepare(&o->base, &o->hook, &o->hook_call);
-}
-
-/* The guest stays: its QEMU gets back the settings that it had. */
-static void op_disarm(struct outgoing *o)
-{
-    static const char *const ours[] = {"max-bandwidth",
-                                       "downtime-limit",
-                                       "multifd-channels",
-                                       "multifd-compression",
-                                       "multifd-zstd-level",
-                                       "zero-page-detection",
-                                       "avail-switchover-bandwidth"};
-    const json_t *offer = json_object_get(o->facts, "offer");
-    const json_t *had = json_object_get(offer, "parameters");
-    json_t *back = json_object();
-
-    if (!offer) { /* after a restart: what it had is not known any more */
-        json_decref(back);
-        set_both(o, GW_OP_DISARM, gw_native_default_capabilities(), gw_native_default_parameters());
-        return;
-    }
-    for (unsigned i = 0; i < GW_ARRAY_SIZE(ours); i++)
-        if (json_object_get(had, ours[i]))
-            json_object_set(back, ours[i], json_object_get(had, ours[i]));
-    set_both(o, GW_OP_DISARM,
-             json_pack("{s:O}", "capabilities",
-                       json_object_get(json_object_get(o->facts, "offer"), "capabilities")),
-             back);
 }
 
 /* START, SWITCH: one command each */
@@ -382,7 +42,7 @@ static void command(struct outgoing *o, enum gw_op op, const char *name, json_t 
 {
     o->op = op;
     o->op_call.done = op_answered;
-    gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, name, args, COMMAND_TIMEOUT_NS);
+    gw_qmp_link_execute(o->base.vm->qmp, &o->op_call, name, args, GW_OUTGOING_COMMAND_NS);
 }
 
 /* On the carrier's route QEMU connects to the carrier, and its lanes to the destination. */
@@ -642,181 +302,6 @@ static void op_reclaim(struct outgoing *o)
     reclaim_from(o, &o->base.vm->owner);
 }
 
-/* Figures */
-
-static uint64_t json_u64(const json_t *json, const char *key)
-{
-    json_int_t value = json_integer_value(json_object_get(json, key));
-
-    return value > 0 ? (uint64_t)value : 0;
-}
-
-static void note_carrier(struct outgoing *o)
-{
-    json_t *decisions;
-
-    if (!o->base.carrier)
-        return;
-    decisions = gw_carrier_take_decisions(o->base.carrier);
-    gw_record_decisions(&o->base.record, decisions, o->base.machine.phase, gw_clock_ns());
-    json_decref(decisions);
-}
-
-static void goodput_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(call, struct outgoing, goodput_call);
-
-    (void)reply;
-    if (error)
-        gw_migration_log(&o->base, GW_LOG_WARNING, "QEMU does not take the carrier's rate: %s",
-                         error->msg);
-}
-
-static void decide_goodput(struct outgoing *o, uint64_t bytes_per_s, uint64_t instead_of)
-{
-    char chosen[32], instead[32];
-    json_t *decisions;
-
-    if (o->n_goodput_decisions++ >= GOODPUT_DECISIONS_MAX)
-        return;
-    snprintf(chosen, sizeof chosen, "%" PRIu64 " bytes/s", bytes_per_s);
-    snprintf(instead, sizeof instead, "%" PRIu64 " bytes/s", instead_of);
-    decisions = json_pack(
-        "[o]",
-        gw_decision_new("switchover-bandwidth",
-                        json_pack("{s:I}", "round", (json_int_t)o->base.machine.progress.round),
-                        chosen, instead_of ? instead : "QEMU's own measurement",
-                        "so fast the carrier takes pages over while it has some; QEMU plans "
-                        "the pause with it"));
-    gw_record_decisions(&o->base.record, decisions, o->base.machine.phase, gw_clock_ns());
-    json_decref(decisions);
-}
-
-static void tell_goodput(struct outgoing *o)
-{
-    uint64_t bytes, worked_ns, bytes_per_s, instead_of;
-
-    if (!o->base.carrier || !o->base.vm || o->base.machine.phase != GW_PRECOPY ||
-        !o->knows_goodput || gw_qmp_call_is_pending(&o->goodput_call))
-        return;
-    gw_carrier_work(o->base.carrier, &bytes, &worked_ns);
-    if (!gw_goodput_take(&o->goodput, bytes, worked_ns, &bytes_per_s, &instead_of))
-        return;
-    decide_goodput(o, bytes_per_s, instead_of);
-    o->goodput_call.done = goodput_answered;
-    gw_qmp_link_execute(o->base.vm->qmp, &o->goodput_call, "migrate-set-parameters",
-                        json_pack("{s:I}", "avail-switchover-bandwidth", (json_int_t)bytes_per_s),
-                        COMMAND_TIMEOUT_NS);
-}
-
-static void count_free_pages(struct outgoing *o, const json_t *ram)
-{
-    struct gw_hints_sample sample = {
-        .total_bytes = json_u64(ram, "total"),
-        .remaining_bytes = json_u64(ram, "remaining"),
-        .n_sent_pages = json_u64(ram, "normal") + json_u64(ram, "duplicate"),
-        .n_unseen_pages = (o->base.wishes.channels + 1) * PACKET_PAGES,
-        .page_bytes = (uint32_t)json_u64(ram, "page-size"),
-        .round = (uint32_t)json_u64(ram, "dirty-sync-count"),
-    };
-
-    if (o->base.record.hints == GW_HINTS_ON)
-        o->base.record.not_sent_bytes = gw_hints_not_sent(&sample, o->base.record.not_sent_bytes);
-}
-
-static void take_figures(struct outgoing *o, const json_t *reply)
-{
-    const json_t *ram = json_object_get(reply, "ram");
-    struct gw_event ev = {.type = GW_EV_PROGRESS};
-    struct gw_progress *p = &ev.progress;
-    uint64_t page_bytes = json_u64(ram, "page-size");
-
-    if (!ram)
-        return;
-    p->total_bytes = json_u64(ram, "total");
-    p->remaining_bytes = json_u64(ram, "remaining");
-    p->wire_bytes =
-        o->base.carrier ? gw_carrier_wire_bytes(o->base.carrier) : json_u64(ram, "transferred");
-    note_carrier(o);
-    count_free_pages(o, ram);
-    tell_goodput(o);
-    p->rate_bytes_per_s =
-        (uint64_t)(json_number_value(json_object_get(ram, "mbps")) * 1000000.0 / 8.0);
-    p->dirty_bytes_per_s = json_u64(ram, "dirty-pages-rate") * page_bytes;
-    p->round = (uint32_t)json_u64(ram, "dirty-sync-count");
-    p->expected_blackout_ns = json_u64(reply, "expected-downtime") * 1000000;
-    gw_record_progress(&o->base.record, p, gw_clock_ns());
-    if (o->base.machine.phase == GW_PRECOPY && !o->base.carrier)
-        gw_conns_find(&o->conns, o->host, o->port);
-    if (o->base.machine.phase == GW_PRECOPY &&
-        gw_converge_round(&o->converge, p->round, p->remaining_bytes))
-        settle_for_the_policy(o);
-    gw_migration_post(&o->base, &ev);
-}
-
-/* The copy stands, and nothing else says why. */
-static void warn_of_silence(struct outgoing *o)
-{
-    struct gw_findings findings = {0};
-    struct gw_finding *f;
-    json_t *found;
-
-    if (o->silent)
-        return;
-    o->silent = true;
-    f = gw_findings_add(&findings, GW_FINDING_WARNING, "qemu-silent", "",
-                        "QEMU of %s has not answered for %u s: before it can pause the guest it "
-                        "waits for writes under way, so the storage of a disk may not answer",
-                        o->base.vm_name, (unsigned)(COMMAND_TIMEOUT_NS / GW_NS_PER_S));
-    gw_finding_hint(f,
-                    "see whether the disks' storage is well (RBD: `ceph -s`); the move goes on "
-                    "when it is, and `godwit cancel %s` ends it",
-                    o->base.id);
-    gw_migration_log(&o->base, GW_LOG_WARNING, "%s", f ? f->message : "QEMU does not answer");
-    found = gw_findings_to_json(&findings);
-    json_array_extend(o->base.record.warnings, found);
-    json_decref(found);
-    gw_findings_fini(&findings);
-}
-
-static void progress_answered(struct gw_qmp_call *call, json_t *reply, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(call, struct outgoing, progress_call);
-
-    if (!error)
-        take_figures(o, reply);
-    else if (error->code == GW_E_TIMEOUT && o->base.machine.phase == GW_PRECOPY)
-        warn_of_silence(o);
-    if (o->final_figures) {
-        if (o->base.vm)
-            gw_vm_end(o->base.vm, &o->end_call);
-        else
-            done(o, GW_OP_DESTROY, NULL);
-        return;
-    }
-    gw_daemon_tell_migration(o->base.daemon, &o->base);
-}
-
-static void ask_for_figures(struct outgoing *o)
-{
-    if (!o->base.vm || gw_qmp_call_is_pending(&o->progress_call))
-        return;
-    o->progress_call.done = progress_answered;
-    gw_qmp_link_execute(o->base.vm->qmp, &o->progress_call, "query-migrate", NULL,
-                        COMMAND_TIMEOUT_NS);
-}
-
-static void progress_timer_came(evutil_socket_t fd, short what, void *arg)
-{
-    struct outgoing *o = arg;
-
-    (void)fd;
-    (void)what;
-    if (o->base.vm && o->base.vm->net)
-        gw_guestnet_watch(o->base.vm->net);
-    ask_for_figures(o);
-}
-
 /* DESTROY: the guest runs elsewhere. The last figures first, for the record. */
 
 /* Who has the images now, by the cluster. */
@@ -876,7 +361,7 @@ static void destroy_now(struct outgoing *o)
     o->final_figures = true;
     o->end_call.done = ended;
     if (o->base.vm)
-        ask_for_figures(o);
+        gw_outgoing_ask_for_figures(o);
     else
         done(o, GW_OP_DESTROY, NULL);
 }
@@ -911,19 +396,16 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
     struct outgoing *o = outgoing_of(m);
 
     if (op == GW_OP_CONNECT) {
-        op_connect(o);
+        gw_outgoing_connect(o);
         return;
     }
     if (!m->vm || !m->vm->qmp) {
-        no_qemu(o, op);
+        gw_outgoing_no_qemu(o, op);
         return;
     }
     switch (op) {
-    case GW_OP_INSPECT:
-        o->inspecting = true;
-        gw_inspect_start(&o->inspect, m->vm, inspected);
-        break;
-    case GW_OP_ARM: op_arm(o); break;
+    case GW_OP_INSPECT: gw_outgoing_inspect(o); break;
+    case GW_OP_ARM: gw_outgoing_arm(o); break;
     case GW_OP_START: op_start(o); break;
     case GW_OP_SWITCH: op_switch(o); break;
     case GW_OP_VERIFY: op_verify(o); break;
@@ -933,39 +415,13 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
         gw_stop_copy_start(&o->stop_copy, m->vm->qmp);
         break;
     case GW_OP_RESUME: op_resume(o); break;
-    case GW_OP_DISARM: op_disarm(o); break;
+    case GW_OP_DISARM: gw_outgoing_disarm(o); break;
     case GW_OP_DESTROY: op_destroy(o); break;
     default: abort(); /* not an operation of the source */
     }
 }
 
 /* Messages */
-
-static void decide_route(struct outgoing *o, json_t *inputs, const char *because)
-{
-    bool carrier = o->base.wishes.carrier;
-    json_t *decisions =
-        json_pack("[o]", gw_decision_new("route", inputs, carrier ? "carrier" : "native",
-                                         carrier ? "native" : "carrier", because));
-
-    gw_record_decisions(&o->base.record, decisions, GW_PREPARING, gw_clock_ns());
-    json_decref(decisions);
-}
-
-/* All is known that this node can know before it says what it wants. */
-static void choose_route(struct outgoing *o)
-{
-    struct gw_migration *m = &o->base;
-    const char *because;
-    json_t *inputs;
-
-    m->wishes.carrier = gw_routing_choose(&m->daemon->routing, m->peer, o->facts, o->spec,
-                                          &m->wishes, &inputs, &because);
-    if (m->wishes.carrier)
-        m->record.route = "carrier";
-    decide_route(o, inputs, because);
-    o->auto_route = false;
-}
 
 static json_t *body_of(struct gw_migration *m, enum gw_message message)
 {
@@ -978,7 +434,7 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
     if (message != GW_MSG_PREPARE)
         return body;
     if (o->auto_route)
-        choose_route(o);
+        gw_outgoing_choose_route(o);
     json_object_set(body, "spec", o->spec);
     json_object_set(body, "facts", o->facts);
     json_object_set_new(body, "wishes", gw_wishes_to_json(&m->wishes));
@@ -1145,7 +601,7 @@ static void qemu_event(struct gw_migration *m, const char *name, uint64_t at_ns)
     if (strcmp(name, "STOP") == 0 && net)
         gw_guestnet_paused(net, at_ns);
     if (strcmp(name, "MIGRATION_PASS") == 0)
-        ask_for_figures(outgoing_of(m));
+        gw_outgoing_ask_for_figures(outgoing_of(m));
 }
 
 static void fini(struct gw_migration *m)
@@ -1185,7 +641,7 @@ static const struct gw_migration_ops outgoing_ops = {
     .take_body = take_body,
     .other_message = other_message,
     .qemu_event = qemu_event,
-    .vm_gone = vm_gone,
+    .vm_gone = gw_outgoing_vm_gone,
     .phase_changed = phase_changed,
     .fini = fini,
 };
@@ -1203,7 +659,7 @@ static struct outgoing *outgoing_new(struct gw_daemon *daemon, const char *id,
         gw_migration_free(&o->base);
         return NULL;
     }
-    o->progress_timer = event_new(daemon->base, -1, EV_PERSIST, progress_timer_came, o);
+    o->progress_timer = event_new(daemon->base, -1, EV_PERSIST, gw_outgoing_progress_timer_came, o);
     o->base.verify_handler = (struct gw_verify_handler){send_verify, verified};
     o->stop_copy.done = copy_stopped;
     o->stop_copy.yanked = copy_yanked;
@@ -1260,19 +716,6 @@ static int check_request(struct gw_daemon *daemon, const struct gw_outgoing_requ
     return 0;
 }
 
-static void take_route(struct outgoing *o, const struct gw_outgoing_request *request)
-{
-    struct gw_migration *m = &o->base;
-
-    snprintf(m->transport, sizeof m->transport, "%s",
-             request->transport ? request->transport : "tcp");
-    o->auto_route = request->auto_route;
-    if (m->wishes.carrier)
-        m->record.route = "carrier";
-    if (!o->auto_route)
-        decide_route(o, json_pack("{s:s}", "wanted", m->record.route), "asked for");
-}
-
 int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request *request,
                       struct gw_migration **mp, struct gw_error *error)
 {
@@ -1286,7 +729,7 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
         return -1;
     o->base.wishes = request->wishes;
     o->base.machine.verify = request->wishes.verify;
-    take_route(o, request);
+    gw_outgoing_take_route(o, request);
     o->base.only_check = request->only_check;
     o->base.watcher = request->watcher;
     o->base.machine.limits.precopy_ns = (uint64_t)request->timeout_s * UINT64_C(1000000000);
@@ -1299,69 +742,6 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
         return -1;
     }
     *mp = &o->base;
-    return 0;
-}
-
-static void decide_bandwidth(struct outgoing *o, uint64_t bytes_per_s)
-{
-    const uint64_t rates[] = {bytes_per_s, o->base.wishes.bandwidth_bytes_per_s};
-    char texts[2][32] = {"unlimited", "unlimited"};
-    json_t *decisions;
-
-    for (unsigned i = 0; i < 2; i++)
-        if (rates[i])
-            snprintf(texts[i], sizeof texts[i], "%" PRIu64 " bytes/s", rates[i]);
-    decisions = json_pack("[o]", gw_decision_new("bandwidth",
-                                                 json_pack("{s:s}", "route", o->base.record.route),
-                                                 texts[0], texts[1], "asked for on the way"));
-    gw_record_decisions(&o->base.record, decisions, o->base.machine.phase, gw_clock_ns());
-    json_decref(decisions);
-    gw_migration_log(&o->base, GW_LOG_INFO, "bandwidth is %s from now on", texts[0]);
-}
-
-static void bandwidth_answered(struct gw_qmp_call *call, json_t *reply,
-                               const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(call, struct outgoing, bandwidth_call);
-
-    (void)reply;
-    if (error)
-        gw_migration_log(&o->base, GW_LOG_WARNING, "QEMU does not take the new bandwidth: %s",
-                         error->msg);
-}
-
-/* Before ARM nothing is to be told: it takes the wishes as they are then. */
-static int apply_bandwidth(struct outgoing *o, uint64_t bytes_per_s, struct gw_error *error)
-{
-    struct gw_migration *m = &o->base;
-
-    if (m->carrier)
-        return gw_carrier_set_bandwidth(m->carrier, bytes_per_s, error);
-    if (m->wishes.carrier || !m->machine.armed || !m->vm)
-        return 0;
-    if (gw_qmp_call_is_pending(&o->bandwidth_call))
-        return gw_error_set(error, GW_E_BUSY, "QEMU has not answered the last change yet");
-    o->bandwidth_call.done = bandwidth_answered;
-    gw_qmp_link_execute(m->vm->qmp, &o->bandwidth_call, "migrate-set-parameters",
-                        json_pack("{s:I}", "max-bandwidth",
-                                  bytes_per_s ? (json_int_t)bytes_per_s : (json_int_t)INT64_MAX),
-                        COMMAND_TIMEOUT_NS);
-    return 0;
-}
-
-int gw_outgoing_set_bandwidth(struct gw_migration *m, uint64_t bytes_per_s, struct gw_error *error)
-{
-    if (m->machine.role != GW_SOURCE) {
-        gw_error_set(error, GW_E_STATE, "%s comes to this node: its source limits it", m->vm_name);
-        return gw_error_hint(error, "ask godwitd on %s", m->record.from);
-    }
-    if (m->machine.phase != GW_PREPARING && m->machine.phase != GW_PRECOPY)
-        return gw_error_set(error, GW_E_STATE, "it is too late: the migration is %s",
-                            gw_phase_name(m->machine.phase));
-    if (apply_bandwidth(outgoing_of(m), bytes_per_s, error) < 0)
-        return -1;
-    decide_bandwidth(outgoing_of(m), bytes_per_s);
-    m->wishes.bandwidth_bytes_per_s = bytes_per_s;
     return 0;
 }
 
