@@ -313,7 +313,7 @@ class EndsByItself(unittest.TestCase):
         self.run_to_end("gw.fill=16MiB gw.mode=poweroff", r"GUEST VERDICT good pages=5120 bad=0")
 
     def test_too_much_fill(self):
-        self.run_to_end("gw.fill=120MiB", r"GUEST ERROR gw.fill and gw.zero want 124 MiB, \d+ MiB are free")
+        self.run_to_end("gw.fill=120MiB", r"GUEST ERROR gw.fill, gw.zero and gw.free want 124 MiB, \d+ MiB are free")
 
     def test_unknown_setting(self):
         self.run_to_end("gw.colour=red", r"GUEST ERROR gw.colour: no such setting")
