@@ -211,6 +211,14 @@ static int check_offer(const struct gw_native_offer *offer, const char *side,
                         "what QEMU on the %s says of its capabilities is malformed", side);
 }
 
+struct gw_native_offer gw_native_offer_of(const json_t *facts)
+{
+    const json_t *offer = json_object_get(facts, "offer");
+
+    return (struct gw_native_offer){json_object_get(offer, "capabilities"),
+                                    json_object_get(offer, "parameters")};
+}
+
 int gw_native_negotiate(const struct gw_native_offer *source,
                         const struct gw_native_offer *destination,
                         const struct gw_native_wishes *wishes, bool for_source,

@@ -36,6 +36,9 @@ struct gw_native_offer {
     const json_t *parameters;
 };
 
+/* What a node's facts have of it, borrowed; absent members are NULL. facts may be NULL. */
+struct gw_native_offer gw_native_offer_of(const json_t *facts);
+
 struct gw_native_terms {
     json_t *capabilities; /* arguments of migrate-set-capabilities for the side that asked */
     json_t *parameters;   /* arguments of migrate-set-parameters for the side that asked */

@@ -11,24 +11,22 @@
 
 #include "build_config.h"
 #include "shell/api.h"
-#include "shell/daemon.h"
+#include "shell/api_private.h"
 #include "shell/enlist.h"
 #include "shell/error_json.h"
-#include "shell/outgoing.h"
 #include "shell/resolve.h"
 #include "shell/resume.h"
 #include "util/cleanup.h"
 
-#define HISTORY_SHOWN 100
 #define TTL_DEFAULT_S 900
 #define TTL_MAX_S     (7 * 24 * 3600)
 
-static struct gw_daemon *daemon_of(struct gw_http_api *api)
+struct gw_daemon *gw_api_daemon(struct gw_http_api *api)
 {
     return gw_container_of(api, struct gw_daemon, api);
 }
 
-static void refuse(struct gw_http_request *request, enum gw_code code, const char *msg,
+void gw_api_refuse(struct gw_http_request *request, enum gw_code code, const char *msg,
                    const char *hint)
 {
     struct gw_error error;
@@ -38,8 +36,7 @@ static void refuse(struct gw_http_request *request, enum gw_code code, const cha
     gw_http_fail(request, &error);
 }
 
-/* A member of the body that must be a string. NULL: the request has been refused. */
-static const char *need(struct gw_http_request *request, const char *key)
+const char *gw_api_need(struct gw_http_request *request, const char *key)
 {
     const char *value = json_string_value(json_object_get(gw_http_body(request), key));
     struct gw_error error;
@@ -52,13 +49,12 @@ static const char *need(struct gw_http_request *request, const char *key)
     return NULL;
 }
 
-static const char *optional(struct gw_http_request *request, const char *key)
+const char *gw_api_optional(struct gw_http_request *request, const char *key)
 {
     return json_string_value(json_object_get(gw_http_body(request), key));
 }
 
-/* Unknown members are refused: a misspelt limit must not be ignored. */
-static bool only_known(struct gw_http_request *request, const char *const *known)
+bool gw_api_only_known(struct gw_http_request *request, const char *const *known)
 {
     const json_t *body = gw_http_body(request);
     struct gw_error error;
@@ -130,14 +126,14 @@ static void vms_list(struct gw_http_api *api, struct gw_http_request *request)
     json_t *list = json_array();
     struct gw_vm *vm;
 
-    TAILQ_FOREACH (vm, &daemon_of(api)->vms, link)
+    TAILQ_FOREACH (vm, &gw_api_daemon(api)->vms, link)
         json_array_append_new(list, gw_vm_to_json(vm));
     gw_http_reply(request, 200, list);
 }
 
 static void vms_show(struct gw_http_api *api, struct gw_http_request *request)
 {
-    struct gw_vm *vm = vm_of(daemon_of(api), request);
+    struct gw_vm *vm = vm_of(gw_api_daemon(api), request);
     json_t *json;
 
     if (!vm)
@@ -150,55 +146,55 @@ static void vms_show(struct gw_http_api *api, struct gw_http_request *request)
 
 static void vms_start(struct gw_http_api *api, struct gw_http_request *request)
 {
-    const char *yaml = need(request, "yaml"), *file;
+    const char *yaml = gw_api_need(request, "yaml"), *file;
     struct gw_vm_spec *spec;
     struct gw_error error;
 
     if (!yaml)
         return;
-    file = optional(request, "file");
+    file = gw_api_optional(request, "file");
     if (gw_vm_spec_from_yaml(yaml, strlen(yaml), file ? file : "VM file", &spec, &error) < 0) {
         if (!error.hint[0])
             gw_error_hint(&error, "correct that line and start the VM again; godwit-vm(5) "
                                   "describes the file");
         gw_http_fail(request, &error);
     } else {
-        gw_enlist_start(daemon_of(api), spec, reply_later(request, 201));
+        gw_enlist_start(gw_api_daemon(api), spec, reply_later(request, 201));
     }
 }
 
 static void vms_adopt(struct gw_http_api *api, struct gw_http_request *request)
 {
-    const char *qmp = need(request, "qmp");
+    const char *qmp = gw_api_need(request, "qmp");
     json_int_t pid = json_integer_value(json_object_get(gw_http_body(request), "pid"));
 
     if (!qmp)
         return;
     if (pid < 1 || pid > INT_MAX)
-        refuse(request, GW_E_USAGE, "the body has no 'pid' of a process",
-               "it is the process id of the QEMU to adopt");
+        gw_api_refuse(request, GW_E_USAGE, "the body has no 'pid' of a process",
+                      "it is the process id of the QEMU to adopt");
     else
-        gw_enlist_adopt(daemon_of(api), qmp, (pid_t)pid, optional(request, "name"),
+        gw_enlist_adopt(gw_api_daemon(api), qmp, (pid_t)pid, gw_api_optional(request, "name"),
                         reply_later(request, 201));
 }
 
 static void vms_stop(struct gw_http_api *api, struct gw_http_request *request)
 {
-    struct gw_vm *vm = vm_of(daemon_of(api), request);
+    struct gw_vm *vm = vm_of(gw_api_daemon(api), request);
     const char *wanted = gw_http_query(request, "force");
     bool force = wanted && strcmp(wanted, "0") != 0;
 
     if (!vm)
         return;
     if (vm->migration[0]) {
-        refuse(request, GW_E_BUSY, "the VM is being moved",
-               "`godwit status` shows by what; cancel that first");
+        gw_api_refuse(request, GW_E_BUSY, "the VM is being moved",
+                      "`godwit status` shows by what; cancel that first");
     } else if (vm->state == GW_VM_STARTING || vm->state == GW_VM_ENDING || vm->watcher) {
-        refuse(request, GW_E_STATE, "the VM is on its way up or down",
-               "wait some seconds and look at `godwit vm list`");
+        gw_api_refuse(request, GW_E_STATE, "the VM is on its way up or down",
+                      "wait some seconds and look at `godwit vm list`");
     } else if (!force && !gw_vm_can_talk(vm)) {
-        refuse(request, GW_E_STATE, "QEMU of this VM does not answer on QMP",
-               "`godwit vm stop --force` kills it");
+        gw_api_refuse(request, GW_E_STATE, "QEMU of this VM does not answer on QMP",
+                      "`godwit vm stop --force` kills it");
     } else if (force) {
         gw_vm_end(vm, reply_later(request, 204));
     } else {
@@ -209,7 +205,7 @@ static void vms_stop(struct gw_http_api *api, struct gw_http_request *request)
 
 static void vms_resume(struct gw_http_api *api, struct gw_http_request *request)
 {
-    struct gw_vm *vm = vm_of(daemon_of(api), request);
+    struct gw_vm *vm = vm_of(gw_api_daemon(api), request);
 
     if (vm)
         gw_resume_start(vm, reply_later(request, 204));
@@ -236,7 +232,7 @@ static void resolve(struct gw_http_api *api, struct gw_http_request *request,
 {
     struct gw_resolve_request wanted = {.vm = gw_http_param(request, "vm"),
                                         .action = action,
-                                        .dead = optional(request, "dead"),
+                                        .dead = gw_api_optional(request, "dead"),
                                         .pool = gw_http_query(request, "pool"),
                                         .image = gw_http_query(request, "image")};
     struct resolve_request *r = calloc(1, sizeof *r);
@@ -245,7 +241,7 @@ static void resolve(struct gw_http_api *api, struct gw_http_request *request,
         abort();
     r->call.done = resolve_done;
     r->request = request;
-    gw_resolve_start(daemon_of(api), &wanted, &r->call);
+    gw_resolve_start(gw_api_daemon(api), &wanted, &r->call);
 }
 
 static void resolve_show(struct gw_http_api *api, struct gw_http_request *request)
@@ -256,13 +252,13 @@ static void resolve_show(struct gw_http_api *api, struct gw_http_request *reques
 static void resolve_act(struct gw_http_api *api, struct gw_http_request *request)
 {
     static const char *const known[] = {"action", "dead", NULL};
-    const char *action = need(request, "action");
+    const char *action = gw_api_need(request, "action");
 
-    if (!action || !only_known(request, known))
+    if (!action || !gw_api_only_known(request, known))
         return;
     if (gw_resolve_action_from_name(action) == GW_RESOLVE_ACTION_MAX)
-        refuse(request, GW_E_USAGE, "there is no such action",
-               "the actions are: resume, discard, release, fence");
+        gw_api_refuse(request, GW_E_USAGE, "there is no such action",
+                      "the actions are: resume, discard, release, fence");
     else
         resolve(api, request, gw_resolve_action_from_name(action));
 }
@@ -280,7 +276,7 @@ static json_t *node_json(struct gw_daemon *d, const struct gw_node *node)
 
 static void nodes_list(struct gw_http_api *api, struct gw_http_request *request)
 {
-    struct gw_daemon *d = daemon_of(api);
+    struct gw_daemon *d = gw_api_daemon(api);
     json_t *list = json_array();
 
     for (size_t i = 0; i < gw_nodes_count(d->nodes); i++)
@@ -292,9 +288,9 @@ static void nodes_list(struct gw_http_api *api, struct gw_http_request *request)
 static int this_node(struct gw_daemon *d, struct gw_http_request *request, struct gw_node *node,
                      struct gw_error *error)
 {
-    const char *name = optional(request, "name");
-    const char *address = optional(request, "address");
-    const char *migration = optional(request, "migration_address");
+    const char *name = gw_api_optional(request, "name");
+    const char *address = gw_api_optional(request, "address");
+    const char *migration = gw_api_optional(request, "migration_address");
     char host[HOST_NAME_MAX + 1] = "";
 
     if (!name)
@@ -325,7 +321,7 @@ static int this_node(struct gw_daemon *d, struct gw_http_request *request, struc
 
 static void node_init(struct gw_http_api *api, struct gw_http_request *request)
 {
-    struct gw_daemon *d = daemon_of(api);
+    struct gw_daemon *d = gw_api_daemon(api);
     struct gw_error error;
     struct gw_node node;
 
@@ -344,7 +340,7 @@ static void node_init(struct gw_http_api *api, struct gw_http_request *request)
 
 static void node_invite(struct gw_http_api *api, struct gw_http_request *request)
 {
-    struct gw_daemon *d = daemon_of(api);
+    struct gw_daemon *d = gw_api_daemon(api);
     const struct gw_node *self = gw_nodes_find(d->nodes, gw_nodes_self(d->nodes));
     const json_t *wanted = json_object_get(gw_http_body(request), "ttl_s");
     json_int_t ttl_s = wanted ? json_integer_value(wanted) : TTL_DEFAULT_S;
@@ -353,12 +349,13 @@ static void node_invite(struct gw_http_api *api, struct gw_http_request *request
     struct gw_error error;
 
     if (!self || !d->pki.ca) {
-        refuse(request, GW_E_STATE, "this node cannot invite: it does not hold the CA's key",
-               "run `godwit node invite` on the node that `godwit node list` marks with ca");
+        gw_api_refuse(request, GW_E_STATE, "this node cannot invite: it does not hold the CA's key",
+                      "run `godwit node invite` on the node that `godwit node list` marks with ca");
         return;
     }
     if (ttl_s < 1 || ttl_s > TTL_MAX_S) {
-        refuse(request, GW_E_USAGE, "ttl_s must be from 1 second to 7 days", "15 minutes: 900");
+        gw_api_refuse(request, GW_E_USAGE, "ttl_s must be from 1 second to 7 days",
+                      "15 minutes: 900");
         return;
     }
     if (gw_token_make(d->config->state_dir, self->address, self->port, (int64_t)time(NULL) + ttl_s,
@@ -398,8 +395,8 @@ static void join_done(struct gw_join_handler *handler, const struct gw_error *er
 
 static void node_join(struct gw_http_api *api, struct gw_http_request *request)
 {
-    struct gw_daemon *d = daemon_of(api);
-    const char *token = need(request, "token");
+    struct gw_daemon *d = gw_api_daemon(api);
+    const char *token = gw_api_need(request, "token");
     struct join_request *r;
     struct gw_error error;
     struct gw_node node;
@@ -433,297 +430,6 @@ static void node_join(struct gw_http_api *api, struct gw_http_request *request)
     }
 }
 
-/* Migrations */
-
-static int read_policy(struct gw_daemon *d, struct gw_http_request *request,
-                       struct gw_outgoing_request *out, struct gw_policy *policy,
-                       struct gw_error *error)
-{
-    const char *dirs[] = {d->config->policies_dir, GW_PRESETS_DIR};
-    const char *name = optional(request, "policy");
-
-    if (gw_policy_load(name ? name : "default", dirs, GW_ARRAY_SIZE(dirs), policy, error) < 0 ||
-        gw_policy_override(policy, gw_http_body(request), error) < 0)
-        return -1;
-    out->policy = policy->name;
-    out->timeout_s = policy->timeout_s;
-    out->wishes = (struct gw_native_wishes){
-        .bandwidth_bytes_per_s = policy->bandwidth_bytes_per_s,
-        .blackout_ms = policy->blackout_ms,
-        .channels = policy->channels,
-        .zstd = policy->codec == GW_POLICY_CODEC_ZSTD,
-        .zstd_level = policy->zstd_level,
-        .carrier = policy->route == GW_POLICY_ROUTE_CARRIER,
-        .fence_after_s = policy->fence_after_s,
-    };
-    out->auto_route = policy->route == GW_POLICY_ROUTE_AUTO;
-    return 0;
-}
-
-static int read_transport(struct gw_http_request *request, struct gw_outgoing_request *out,
-                          struct gw_error *error)
-{
-    out->transport = optional(request, "transport");
-    if (!out->transport)
-        return 0;
-    if (out->wishes.carrier)
-        return gw_carrier_check_transport(out->transport, error);
-    gw_error_set(error, GW_E_USAGE, "a transport is the carrier's, and the route is another one");
-    return gw_error_hint(error, "say --route carrier as well");
-}
-
-static int read_verify(struct gw_http_request *request, struct gw_outgoing_request *out,
-                       struct gw_error *error)
-{
-    const json_t *verify = json_object_get(gw_http_body(request), "verify");
-
-    if (verify && !json_is_boolean(verify) && !json_is_null(verify))
-        return gw_error_set(error, GW_E_USAGE, "verify is neither true nor false");
-    out->wishes.verify = json_is_true(verify);
-    return 0;
-}
-
-static void migrations_start(struct gw_http_api *api, struct gw_http_request *request)
-{
-    static const char *const known[] = {"vm",        "to",          "policy",    "route",
-                                        "codec",     "bandwidth",   "channels",  "zstd_level",
-                                        "timeout_s", "blackout_ms", "transport", "verify",
-                                        NULL};
-    struct gw_daemon *d = daemon_of(api);
-    struct gw_outgoing_request out = {0};
-    struct gw_policy policy;
-    struct gw_migration *m;
-    struct gw_error error;
-
-    if (!only_known(request, known) || !(out.vm = need(request, "vm")) ||
-        !(out.to = need(request, "to")))
-        return;
-    if (read_policy(d, request, &out, &policy, &error) < 0 ||
-        read_transport(request, &out, &error) < 0 || read_verify(request, &out, &error) < 0 ||
-        gw_outgoing_start(d, &out, &m, &error) < 0)
-        gw_http_fail(request, &error);
-    else
-        gw_http_reply(request, 201, json_pack("{s:s}", "id", m->id));
-}
-
-struct check_request {
-    struct gw_migration_watcher watcher;
-    struct gw_http_request *request;
-};
-
-/* A check is a migration that was undone after it had been prepared: then it would have worked. */
-static void check_ended(struct gw_migration_watcher *watcher, struct gw_migration *m)
-{
-    struct check_request *r = gw_container_of(watcher, struct check_request, watcher);
-    bool ok = m->prepared && m->machine.phase == GW_CANCELLED;
-    json_t *json = json_pack("{s:b, s:s, s:s, s:s, s:O, s:O}", "ok", (int)ok, "vm", m->vm_name,
-                             "from", m->record.from, "to", m->record.to, "findings",
-                             m->record.warnings, "decisions", m->record.decisions);
-
-    if (!ok)
-        json_object_set_new(json, "error", gw_error_to_json(&m->machine.error));
-    gw_http_reply(r->request, 200, json);
-    free(r);
-}
-
-static void check_start(struct gw_http_api *api, struct gw_http_request *request)
-{
-    struct gw_daemon *d = daemon_of(api);
-    static const char *const known[] = {"vm", "to", "policy", NULL};
-    struct gw_outgoing_request out = {.only_check = true};
-    struct gw_policy policy;
-    struct check_request *r;
-    struct gw_migration *m;
-    struct gw_error error;
-
-    if (!only_known(request, known) || !(out.vm = need(request, "vm")) ||
-        !(out.to = need(request, "to")))
-        return;
-    r = calloc(1, sizeof *r);
-    if (!r)
-        abort();
-    r->watcher.ended = check_ended;
-    r->request = request;
-    out.watcher = &r->watcher;
-    if (read_policy(d, request, &out, &policy, &error) < 0 ||
-        gw_outgoing_start(d, &out, &m, &error) < 0) {
-        gw_http_fail(request, &error);
-        free(r);
-    }
-}
-
-/* A row of the journal as the API shows it: the migration itself while it runs, else its record. */
-static json_t *row_to_json(struct gw_daemon *d, const struct gw_journal_migration *row)
-{
-    const struct gw_migration *m = gw_migration_find(d, row->id);
-
-    if (m)
-        return gw_migration_to_json(m);
-    if (json_object_get(row->record, "id"))
-        return json_deep_copy(row->record);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "id", row->id, "vm", row->vm, "uuid",
-                     row->uuid, "from", row->from_node, "to", row->to_node, "role", row->role,
-                     "state", row->phase);
-}
-
-struct collect {
-    struct gw_journal_on_migration on_migration;
-    struct gw_journal_on_note on_note;
-    struct gw_daemon *daemon;
-    json_t *list;
-};
-
-static int collect_migration(struct gw_journal_on_migration *visit,
-                             const struct gw_journal_migration *row)
-{
-    struct collect *c = gw_container_of(visit, struct collect, on_migration);
-
-    return json_array_append_new(c->list, row_to_json(c->daemon, row));
-}
-
-/* In a list a migration is a line: what is long stands in its own resource. */
-static int collect_summary(struct gw_journal_on_migration *visit,
-                           const struct gw_journal_migration *row)
-{
-    static const char *const details[] = {"rounds", "phases", "decisions", "warnings"};
-    struct collect *c = gw_container_of(visit, struct collect, on_migration);
-    json_t *json = row_to_json(c->daemon, row);
-
-    for (unsigned i = 0; i < GW_ARRAY_SIZE(details); i++)
-        json_object_del(json, details[i]);
-    return json_array_append_new(c->list, json);
-}
-
-static int collect_note(struct gw_journal_on_note *visit, const struct gw_journal_note *note)
-{
-    struct collect *c = gw_container_of(visit, struct collect, on_note);
-
-    if (note->kind == GW_JOURNAL_PHASE) /* the log has a line that says more */
-        return 0;
-    return json_array_append_new(
-        c->list, json_pack("{s:I, s:s, s:s}", "at_ms", (json_int_t)note->at_ms, "kind",
-                           gw_journal_kind_name(note->kind), "text", note->text));
-}
-
-static struct collect collect_for(struct gw_daemon *d)
-{
-    return (struct collect){{collect_migration}, {collect_note}, d, json_array()};
-}
-
-static void no_migration(struct gw_http_request *request, const struct gw_error *error)
-{
-    struct gw_error why = *error;
-
-    if (why.code == GW_E_NOT_FOUND)
-        gw_error_hint(&why, "`godwit status` lists those that this node knows");
-    gw_http_fail(request, &why);
-}
-
-static void reply_list(struct gw_http_request *request, int result, struct collect *c,
-                       const struct gw_error *error)
-{
-    if (result < 0) {
-        json_decref(c->list);
-        no_migration(request, error);
-    } else {
-        gw_http_reply(request, 200, c->list);
-    }
-}
-
-static void migrations_list(struct gw_http_api *api, struct gw_http_request *request)
-{
-    struct gw_daemon *d = daemon_of(api);
-    struct collect c = collect_for(d);
-    struct gw_error error;
-
-    c.on_migration.fn = collect_summary;
-    reply_list(request,
-               gw_journal_migration_list(d->journal, HISTORY_SHOWN, &c.on_migration, &error), &c,
-               &error);
-}
-
-static void migrations_show(struct gw_http_api *api, struct gw_http_request *request)
-{
-    struct gw_daemon *d = daemon_of(api);
-    struct collect c = collect_for(d);
-    struct gw_error error;
-
-    if (gw_journal_migration_get(d->journal, gw_http_param(request, "id"), &c.on_migration,
-                                 &error) < 0)
-        no_migration(request, &error);
-    else
-        gw_http_reply(request, 200, json_incref(json_array_get(c.list, 0)));
-    json_decref(c.list);
-}
-
-static void migrations_log(struct gw_http_api *api, struct gw_http_request *request)
-{
-    struct gw_daemon *d = daemon_of(api);
-    struct collect c = collect_for(d);
-    struct gw_error error;
-
-    reply_list(request,
-               gw_journal_notes(d->journal, gw_http_param(request, "id"), &c.on_note, &error), &c,
-               &error);
-}
-
-static void migrations_set(struct gw_http_api *api, struct gw_http_request *request)
-{
-    static const char *const known[] = {"bandwidth", NULL};
-    struct gw_daemon *d = daemon_of(api);
-    const char *id = gw_http_param(request, "id");
-    const json_t *body = gw_http_body(request);
-    struct gw_migration *m = gw_migration_find(d, id);
-    struct gw_policy policy;
-    struct gw_error error;
-    struct collect c;
-
-    if (!only_known(request, known))
-        return;
-    c = collect_for(d);
-    gw_policy_default(&policy);
-    if (!m && gw_journal_migration_get(d->journal, id, &c.on_migration, &error) < 0) {
-        no_migration(request, &error);
-    } else if (!m) {
-        refuse(request, GW_E_STATE, "this migration has ended already", "`godwit log` tells how");
-    } else if (!json_object_get(body, "bandwidth") ||
-               json_is_null(json_object_get(body, "bandwidth"))) {
-        refuse(request, GW_E_USAGE, "nothing to set is named",
-               "such as {\"bandwidth\": \"1gbit\"}");
-    } else if (gw_policy_override(&policy, body, &error) < 0 ||
-               gw_outgoing_set_bandwidth(m, policy.bandwidth_bytes_per_s, &error) < 0) {
-        gw_http_fail(request, &error);
-    } else {
-        gw_http_reply(request, 202, json_pack("{s:s}", "id", m->id));
-    }
-    json_decref(c.list);
-}
-
-static void migrations_cancel(struct gw_http_api *api, struct gw_http_request *request)
-{
-    struct gw_daemon *d = daemon_of(api);
-    const char *id = gw_http_param(request, "id");
-    struct gw_migration *m = gw_migration_find(d, id);
-    struct collect c = collect_for(d);
-    struct gw_error error;
-
-    if (!m && gw_journal_migration_get(d->journal, id, &c.on_migration, &error) < 0) {
-        no_migration(request, &error);
-    } else if (!m) {
-        refuse(request, GW_E_STATE, "this migration has ended already", "`godwit log` tells how");
-    } else if (!gw_machine_can_cancel(&m->machine)) {
-        refuse(request, GW_E_STATE,
-               "it is too late: the guest is being handed over, or all is "
-               "being undone already",
-               "wait a moment and look at `godwit status`");
-    } else {
-        gw_migration_log(m, GW_LOG_INFO, "cancel was asked for");
-        gw_migration_post(m, &(struct gw_event){.type = GW_EV_CANCEL});
-        gw_http_reply(request, 202, json_pack("{s:s}", "id", m->id));
-    }
-    json_decref(c.list);
-}
-
 /* The rest */
 
 static void events(struct gw_http_api *api, struct gw_http_request *request)
@@ -734,7 +440,7 @@ static void events(struct gw_http_api *api, struct gw_http_request *request)
 
 static void status(struct gw_http_api *api, struct gw_http_request *request)
 {
-    struct gw_daemon *d = daemon_of(api);
+    struct gw_daemon *d = gw_api_daemon(api);
     json_t *vms = json_array(), *migrations = json_array();
     struct gw_migration *m;
     struct gw_vm *vm;
@@ -765,13 +471,13 @@ static const struct gw_http_route routes[] = {
     {"POST", "/v1/node/init", node_init},
     {"POST", "/v1/node/invite", node_invite},
     {"POST", "/v1/node/join", node_join},
-    {"POST", "/v1/check", check_start},
-    {"GET", "/v1/migrations", migrations_list},
-    {"POST", "/v1/migrations", migrations_start},
-    {"GET", "/v1/migrations/{id}", migrations_show},
-    {"POST", "/v1/migrations/{id}", migrations_set},
-    {"DELETE", "/v1/migrations/{id}", migrations_cancel},
-    {"GET", "/v1/migrations/{id}/log", migrations_log},
+    {"POST", "/v1/check", gw_api_check_start},
+    {"GET", "/v1/migrations", gw_api_migrations_list},
+    {"POST", "/v1/migrations", gw_api_migrations_start},
+    {"GET", "/v1/migrations/{id}", gw_api_migrations_show},
+    {"POST", "/v1/migrations/{id}", gw_api_migrations_set},
+    {"DELETE", "/v1/migrations/{id}", gw_api_migrations_cancel},
+    {"GET", "/v1/migrations/{id}/log", gw_api_migrations_log},
 };
 
 static const struct gw_http_api table = {routes, GW_ARRAY_SIZE(routes)};

@@ -20,12 +20,8 @@ static void armed(struct gw_qmp_batch *batch, json_t *replies, const struct gw_e
 
 void gw_incoming_arm(struct incoming *in)
 {
-    struct gw_native_offer theirs = {
-        json_object_get(json_object_get(in->peer_facts, "offer"), "capabilities"),
-        json_object_get(json_object_get(in->peer_facts, "offer"), "parameters")};
-    struct gw_native_offer mine = {
-        json_object_get(json_object_get(in->facts, "offer"), "capabilities"),
-        json_object_get(json_object_get(in->facts, "offer"), "parameters")};
+    struct gw_native_offer theirs = gw_native_offer_of(in->peer_facts);
+    struct gw_native_offer mine = gw_native_offer_of(in->facts);
     struct gw_native_terms terms;
     struct gw_error error;
 

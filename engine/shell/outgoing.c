@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Operations of the source from START on, each one QMP command or a short series of them, and its
- * messages. QEMU's own migration is followed by its MIGRATION events.
+ * messages. How the guest comes back is in outgoing_undo.c. QEMU's own migration is followed by its
+ * MIGRATION events.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,40 +75,6 @@ static void op_start(struct outgoing *o)
         done(o, GW_OP_START, &error);
     else
         command(o, GW_OP_START, "migrate", json_pack("{s:s}", "uri", o->uri));
-}
-
-/* RESUME: a failed migration must not leave the guest paused unnoticed, so QEMU is not only told.
- */
-
-static void resumed(struct gw_qmp_batch *batch, json_t *replies, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(batch, struct outgoing, batch);
-    const json_t *status = json_object_get(replies, "status");
-    const char *name = json_string_value(json_object_get(status, "status"));
-    struct gw_error why;
-
-    gw_nethook_end(gw_steal_ptr(&o->hook), &o->base.machine); /* no later than its traffic */
-    if (!error && !json_is_true(json_object_get(status, "running"))) {
-        gw_error_set(&why, GW_E_QEMU, "QEMU of %s was told to let it run, and says: %s",
-                     o->base.vm_name, name ? name : "nothing");
-        error = &why;
-    }
-    done(o, GW_OP_RESUME, error);
-}
-
-/* The guest comes back to life here: so does its traffic. */
-static void op_resume(struct outgoing *o)
-{
-    struct gw_qmp_link *qmp = o->base.vm->qmp;
-
-    if (o->base.vm->net)
-        gw_guestnet_take(o->base.vm->net);
-    o->came_back = true;
-    gw_qmp_batch_fini(&o->batch);
-    gw_qmp_batch_init(&o->batch, resumed);
-    gw_qmp_batch_add(&o->batch, qmp, "cont", false, "cont", NULL);
-    gw_qmp_batch_add(&o->batch, qmp, "status", false, "query-status", NULL);
-    gw_qmp_batch_end(&o->batch);
 }
 
 /* What waits in the taps here, where nobody will read it any more, is for the guest over there. */
@@ -215,91 +181,6 @@ static void give_up_verify(struct outgoing *o)
 
     gw_error_set(&error, GW_E_CANCELLED, "the migration ends");
     verified(&o->base.verify_handler, &error);
-}
-
-/* STOP_COPY */
-
-static void copy_stopped(struct gw_stop_copy *stop, bool completed, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(stop, struct outgoing, stop_copy);
-    struct gw_event ev = {.type = GW_EV_DONE, .error = error};
-
-    ev.done.op = GW_OP_STOP_COPY;
-    ev.done.completed = completed;
-    gw_migration_post(&o->base, &ev);
-}
-
-static void copy_yanked(struct gw_stop_copy *stop, const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(stop, struct outgoing, stop_copy);
-
-    gw_migration_log(&o->base, GW_LOG_INFO,
-                     "QEMU did not stop sending: its connections were shut down%s%s",
-                     error ? ", which failed: " : "", error ? error->msg : "");
-}
-
-/* RECLAIM: {us, e} -> {us, e + 1}. Where the destination has promised that the guest never ran
- * there, also {destination, e + 1} -> {us, e + 2}. */
-
-static void reclaim_from(struct outgoing *o, const struct gw_owner *from)
-{
-    struct gw_owner to = {.may_have_run = true};
-
-    snprintf(to.node, sizeof to.node, "%s", o->base.record.from);
-    gw_owners_swap(o->base.daemon->owners, o->base.vm->spec, &o->owner_call, from, &to);
-}
-
-/* Ours, later than known: an earlier RECLAIM that had no answer was carried out after all. */
-static bool is_ours(const struct outgoing *o, const struct gw_owner *record)
-{
-    return strcmp(record->node, o->base.record.from) == 0;
-}
-
-static bool is_the_destinations(const struct outgoing *o, const struct gw_owner *record)
-{
-    return strcmp(record->node, o->base.peer) == 0 && record->epoch == o->base.vm->owner.epoch + 1;
-}
-
-/* The guest comes back all the same, by the destination's promise, and the record follows. */
-static void settle_later(struct outgoing *o)
-{
-    struct gw_owner theirs = {.epoch = o->base.vm->owner.epoch + 1};
-
-    snprintf(theirs.node, sizeof theirs.node, "%s", o->base.peer);
-    gw_hold_settle(o->base.vm, &theirs);
-}
-
-static void reclaimed(struct gw_owner_call *call, int result, const struct gw_owner *current,
-                      const struct gw_error *error)
-{
-    struct outgoing *o = gw_container_of(call, struct outgoing, owner_call);
-    struct gw_event ev = {.type = GW_EV_DONE, .error = error, .done = {.op = GW_OP_RECLAIM}};
-
-    if (result == GW_OWNER_CONFLICT && o->base.vm &&
-        (is_ours(o, current) || (o->base.machine.by_word && is_the_destinations(o, current)))) {
-        reclaim_from(o, current);
-        return;
-    }
-    ev.done.conflict = result > 0;
-    if (result == 0 && o->base.vm) {
-        o->base.vm->owner = *current;
-        gw_vm_save(o->base.vm);
-    }
-    if (result < 0 && o->base.machine.by_word && o->base.vm)
-        settle_later(o);
-    if (error)
-        gw_migration_log(&o->base, GW_LOG_WARNING, "the owner record was not taken back: %s",
-                         error->msg);
-    gw_migration_post(&o->base, &ev);
-}
-
-static void op_reclaim(struct outgoing *o)
-{
-    gw_migration_log(&o->base, GW_LOG_WARNING, "taking the owner record back: %s",
-                     o->base.machine.by_word ? "the destination will not run the guest"
-                                             : "whether the destination runs it is not known");
-    o->owner_call.done = reclaimed;
-    reclaim_from(o, &o->base.vm->owner);
 }
 
 /* DESTROY: the guest runs elsewhere. The last figures first, for the record. */
@@ -409,12 +290,9 @@ static void begin_op(struct gw_migration *m, enum gw_op op)
     case GW_OP_START: op_start(o); break;
     case GW_OP_SWITCH: op_switch(o); break;
     case GW_OP_VERIFY: op_verify(o); break;
-    case GW_OP_RECLAIM: op_reclaim(o); break;
-    case GW_OP_STOP_COPY:
-        gw_migration_close_carrier(m);
-        gw_stop_copy_start(&o->stop_copy, m->vm->qmp);
-        break;
-    case GW_OP_RESUME: op_resume(o); break;
+    case GW_OP_RECLAIM: gw_outgoing_reclaim(o); break;
+    case GW_OP_STOP_COPY: gw_outgoing_stop_copy(o); break;
+    case GW_OP_RESUME: gw_outgoing_resume(o); break;
     case GW_OP_DISARM: gw_outgoing_disarm(o); break;
     case GW_OP_DESTROY: op_destroy(o); break;
     default: abort(); /* not an operation of the source */
@@ -661,9 +539,7 @@ static struct outgoing *outgoing_new(struct gw_daemon *daemon, const char *id,
     }
     o->progress_timer = event_new(daemon->base, -1, EV_PERSIST, gw_outgoing_progress_timer_came, o);
     o->base.verify_handler = (struct gw_verify_handler){send_verify, verified};
-    o->stop_copy.done = copy_stopped;
-    o->stop_copy.yanked = copy_yanked;
-    gw_stop_copy_init(&o->stop_copy, daemon->base);
+    gw_outgoing_undo_init(o);
     o->hear_timer = evtimer_new(daemon->base, hear_timer_came, o);
     snprintf(o->carrier_path, sizeof o->carrier_path, "%s/%s.carrier", daemon->config->run_dir,
              o->base.id);

@@ -88,12 +88,8 @@ static void arm(struct outgoing *o)
 {
     struct gw_vm *vm = o->base.vm;
     struct gw_migration *m = &o->base;
-    struct gw_native_offer mine = {
-        json_object_get(json_object_get(o->facts, "offer"), "capabilities"),
-        json_object_get(json_object_get(o->facts, "offer"), "parameters")};
-    struct gw_native_offer theirs = {
-        json_object_get(json_object_get(o->peer_facts, "offer"), "capabilities"),
-        json_object_get(json_object_get(o->peer_facts, "offer"), "parameters")};
+    struct gw_native_offer mine = gw_native_offer_of(o->facts);
+    struct gw_native_offer theirs = gw_native_offer_of(o->peer_facts);
     struct gw_native_terms terms;
     struct gw_error error;
 
@@ -160,7 +156,5 @@ void gw_outgoing_disarm(struct outgoing *o)
         if (json_object_get(had, ours[i]))
             json_object_set(back, ours[i], json_object_get(had, ours[i]));
     set_both(o, GW_OP_DISARM,
-             json_pack("{s:O}", "capabilities",
-                       json_object_get(json_object_get(o->facts, "offer"), "capabilities")),
-             back);
+             json_pack("{s:O}", "capabilities", json_object_get(offer, "capabilities")), back);
 }

@@ -91,6 +91,12 @@ void gw_outgoing_disarm(struct outgoing *o);
 /* QEMU may pause the guest for as long as the policy allows: it cannot do better. */
 void gw_outgoing_settle_for_the_policy(struct outgoing *o);
 
+/* outgoing_undo.c: the guest comes back. */
+void gw_outgoing_undo_init(struct outgoing *o);
+void gw_outgoing_stop_copy(struct outgoing *o);
+void gw_outgoing_reclaim(struct outgoing *o);
+void gw_outgoing_resume(struct outgoing *o);
+
 /* outgoing_figures.c: how far the copy is, and its bandwidth. */
 void gw_outgoing_ask_for_figures(struct outgoing *o);
 void gw_outgoing_progress_timer_came(evutil_socket_t fd, short what, void *o);
