@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/answers.h"
 #include "host/macmove.h"
 #include "host/tapwatch.h"
 #include "shell/daemon.h"
@@ -29,7 +30,7 @@ struct frame {
     uint8_t *bytes;
     size_t n_bytes;
     int64_t since_ns; /* the pause; of copies only */
-    bool answered;    /* the guest has sent its like back; of copies only */
+    bool answered;    /* the guest had it: answers.h; of copies only */
 };
 
 /* The newest ones, in the order in which they came. */
@@ -333,34 +334,23 @@ static int64_t since_pause_ns(const struct gw_guestnet *net, uint64_t realtime_n
     return (int64_t)(gw_clock_ns() - ago_ns - net->paused_ns);
 }
 
-/* Whether this frame of the guest is of the kind that answers the other: the same protocol, to its
- * sender. */
-static bool may_answer(const struct gw_tapwatch_frame *frame, const struct frame *to)
+static struct gw_ether_frame ether(const uint8_t *bytes, size_t n)
 {
-    const uint8_t *a = frame->bytes + GW_MACMOVE_HEADER_BYTES,
-                  *b = to->bytes + GW_MACMOVE_HEADER_BYTES;
-    const size_t n_needed = GW_MACMOVE_HEADER_BYTES + sizeof(struct ether_header) + 10;
-    uint16_t type;
-
-    if (frame->n_bytes < n_needed || to->n_bytes < n_needed || memcmp(a, b + ETH_ALEN, ETH_ALEN) ||
-        memcmp(a + 2 * ETH_ALEN, b + 2 * ETH_ALEN, sizeof type) != 0)
-        return false;
-    memcpy(&type, a + 2 * ETH_ALEN, sizeof type);
-    a += sizeof(struct ether_header);
-    b += sizeof(struct ether_header);
-    switch (ntohs(type)) {
-    case ETHERTYPE_IP: return a[9] == b[9];   /* RFC 791: protocol */
-    case ETHERTYPE_IPV6: return a[6] == b[6]; /* RFC 8200: next header */
-    default: return true;
-    }
+    return n > GW_MACMOVE_HEADER_BYTES ? (struct gw_ether_frame){bytes + GW_MACMOVE_HEADER_BYTES,
+                                                                 n - GW_MACMOVE_HEADER_BYTES}
+                                       : (struct gw_ether_frame){0};
 }
 
+/* The guest has sent this one; the last few before it may be what it answers. */
 static void note_answer(struct frames *list, const struct gw_tapwatch_frame *frame)
 {
+    const struct gw_ether_frame mine = ether(frame->bytes, frame->n_bytes);
+
     for (size_t i = 0; i < list->n && i < 16; i++) {
         struct frame *to = &list->items[(list->first + list->n - 1 - i) % FRAMES_KEPT];
+        const struct gw_ether_frame asked = ether(to->bytes, to->n_bytes);
 
-        to->answered |= may_answer(frame, to);
+        to->answered |= gw_frame_answers(&mine, &asked);
     }
 }
 
@@ -425,7 +415,8 @@ static size_t find_frame(const struct frames *list, const struct frame *wanted, 
  * in the queue, the frame before the first one there was kept; if not, the filler itself was.
  *
  * Whether the frame before that one was thrown away or delivered, nothing tells. It is sent again
- * if it came shortly before the stop and the guest has not answered it: better twice than never.
+ * if it came shortly before the stop and the guest is not known to have it: better twice than
+ * never.
  */
 static unsigned missed_frames(const struct frames *queued, const struct frames *copied,
                               const struct frame *missed[2])

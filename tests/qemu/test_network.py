@@ -4,6 +4,7 @@
 The figures of docs/blackout.md: python3 -m pytest tests/qemu/test_network.py prints them.
 """
 import contextlib
+import os
 import statistics
 
 import bare
@@ -13,6 +14,8 @@ from godwit_lab import Ping, TcpStream, UdpFeed, UdpSink
 from test_figures import same_qemu
 
 N_MOVES = 10
+# A hundred take three minutes.
+N_ARRIVING = int(os.environ.get('GODWIT_ARRIVING_MOVES', '5'))
 PARTS = ('stop_ms', 'device_ms', 'confirm_ms', 'commit_ms', 'resume_ms', 'first_packet_ms')
 
 
@@ -68,18 +71,17 @@ def test_what_is_sent_to_the_guest_arrives(lab, place):
     with UdpFeed(lab.n3) as feed, TcpStream(lab.n3) as stream:
         settle((feed, stream))
         streams = []
-        for _ in range(3):
+        for _ in range(N_ARRIVING):
             place.move()
             streams.append(stream.report())
         sent = feed.report()['sent']
     status = place.guest.status()
-    figures.append(f'towards the guest, 3 moves: {sent} UDP packets, {status["rx_missing"]} lost; '
+    figures.append(f'towards the guest, {N_ARRIVING} moves: {sent} UDP packets, {status["rx_missing"]} lost; '
                    f'TCP: {sum(s["timeouts"] for s in streams)} retransmission timeouts, '
                    f'{sum(s["retransmits"] for s in streams)} segments sent again')
     assert status['rx_packets'] >= sent > 1000
-    # The goal is 0 of both, and the figure above says what it was. Now and then it is one: what a QEMU
-    # throws away at the pause (docs/blackout.md, "What still gets lost").
-    assert status['rx_missing'] <= len(streams)
+    assert status['rx_missing'] == 0
+    # Without a loss: a guest that answers nothing for 200 ms, blackout and cold code together.
     assert sum(s['timeouts'] for s in streams) <= 1
 
 
