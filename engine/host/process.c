@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -249,6 +251,40 @@ int gw_process_signal(const struct gw_process *p, int sig)
     if (p->pidfd < 0)
         return -ESRCH;
     return signal_pidfd(p->pidfd, sig) < 0 ? -errno : 0;
+}
+
+static void step_back_session(int proc_fd)
+{
+    static const char nice[] = "19";
+    gw_autoclose int fd = openat(proc_fd, "autogroup", O_WRONLY | O_CLOEXEC);
+
+    if (fd >= 0 && write(fd, nice, sizeof nice - 1) < 0)
+        return; /* a kernel without it, or a session that is not ours to change */
+}
+
+void gw_process_step_back(const struct gw_process *p)
+{
+    char path[32];
+    gw_autoclose int proc_fd = -1;
+    struct dirent *entry;
+    int task_fd;
+    DIR *tasks;
+
+    snprintf(path, sizeof path, "/proc/%d", (int)p->pid);
+    proc_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    task_fd = proc_fd < 0 ? -1 : openat(proc_fd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    tasks = task_fd < 0 ? NULL : fdopendir(task_fd);
+    if (!tasks) {
+        gw_cleanup_close(&task_fd);
+        return;
+    }
+    if (gw_process_alive(p)) { /* so the directory is its own, not a stranger's */
+        while ((entry = readdir(tasks)) != NULL)
+            if (entry->d_name[0] != '.')
+                setpriority(PRIO_PROCESS, (id_t)strtoul(entry->d_name, NULL, 10), 19);
+        step_back_session(proc_fd);
+    }
+    closedir(tasks);
 }
 
 bool gw_process_alive(const struct gw_process *p)

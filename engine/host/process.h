@@ -69,6 +69,14 @@ void gw_process_fini(struct gw_process *p);
 /* 0, or a negative errno: -ESRCH if it has ended. Never reaches a process that reused the pid. */
 int gw_process_signal(const struct gw_process *p, int sig);
 
+/*
+ * From now on it gets a processor only when others leave one free: what it still has to do is to
+ * end, and giving back the memory of a guest takes long. The nice value 19 of its threads, and of
+ * its session if the scheduler groups by sessions (sched(7), "The autogroup feature"). As far as it
+ * can: no errors.
+ */
+void gw_process_step_back(const struct gw_process *p);
+
 /* False once it has ended, reaped or not. */
 bool gw_process_alive(const struct gw_process *p);
 

@@ -287,6 +287,7 @@ void gw_vm_end(struct gw_vm *vm, struct gw_vm_call *call)
     }
     gw_qmp_session_cancel_call(&vm->quit_call);
     vm->quit_call.done = quit_answered;
+    gw_process_step_back(&vm->process);
     gw_qmp_link_execute(vm->qmp, &vm->quit_call, "quit", NULL, COMMAND_TIMEOUT_NS);
     event_add(vm->kill_timer, &quit_patience);
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -288,6 +289,27 @@ static void long_logs_begin_with_a_whole_line(void **state)
     assert_string_equal(text, "xxxxx; xxxxxxxxx");
 }
 
+static void steps_back(void **state)
+{
+    struct gw_process p;
+    char path[64], text[64] = "";
+    int fd;
+
+    (void)state;
+    start_shell("exec sleep 60", &p);
+    assert_int_equal(getpriority(PRIO_PROCESS, (id_t)p.pid), getpriority(PRIO_PROCESS, 0));
+    gw_process_step_back(&p);
+    assert_int_equal(getpriority(PRIO_PROCESS, (id_t)p.pid), 19);
+    snprintf(path, sizeof path, "/proc/%d/autogroup", (int)p.pid);
+    fd = open(path, O_RDONLY);
+    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0) /* "/autogroup-123 nice 19" */
+        assert_non_null(strstr(text, "nice 19"));
+    close(fd);
+    gw_process_signal(&p, SIGKILL);
+    expect_end(&p, "was killed by SIGKILL");
+    gw_process_step_back(&GW_PROCESS_NONE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +319,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_cannot_run_is_an_error, make_log, remove_log),
         cmocka_unit_test_setup_teardown(attach_finds_the_same_one_only, make_log, remove_log),
         cmocka_unit_test_setup_teardown(uses_are_counted, make_log, remove_log),
+        cmocka_unit_test_setup_teardown(steps_back, make_log, remove_log),
         cmocka_unit_test_setup_teardown(tails_are_clean, make_log, remove_log),
         cmocka_unit_test_setup_teardown(long_logs_begin_with_a_whole_line, make_log, remove_log),
     };
