@@ -24,6 +24,7 @@
 /* How long the source is kept waiting for a guest that may have nothing to say. */
 static const struct timeval listen_limit = {.tv_usec = 200000};
 static const struct timeval locks_limit = {.tv_usec = 700000}; /* more than gw_ceph_await_locks() */
+#define COUNTS_MAX 5
 static const struct timeval writes_pause = {.tv_usec = 20000}; /* for what waited for the locks */
 
 /* VERIFY is the source's operation; here it is only answered. */
@@ -137,7 +138,10 @@ static void writes_counted(struct gw_qmp_call *call, json_t *reply, const struct
     struct incoming *in = gw_container_of(call, struct incoming, writes_call);
 
     in->base.record.blackout.lock_wait_ns = error ? 0 : gw_lockwait_longest_ns(reply);
-    if (in->awaits_locks)
+    if (in->awaits_locks && !error && !in->base.record.blackout.lock_wait_ns &&
+        ++in->n_counts < COUNTS_MAX)
+        event_add(in->writes, &writes_pause); /* they are still under way */
+    else if (in->awaits_locks)
         tell_locked(in);
 }
 

@@ -38,6 +38,7 @@ struct incoming {
     bool awaits_locks;    /* of its disks on RBD, since RESUME: `ask` is about them */
     struct event *writes; /* the locks are held: QEMU is asked how long writes waited for them */
     struct gw_qmp_call writes_call;
+    unsigned n_counts;      /* so often it was asked what they took */
     struct event *patience; /* FINISHED waits for both, so that the source hears of them */
     json_t *carrier_offer;  /* what PREPARED says of the carrier; NULL on another route */
     char carrier_path[108]; /* where QEMU listens for the carrier */

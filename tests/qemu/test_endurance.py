@@ -11,15 +11,19 @@ N_WARM = 10
 GROWTH_KIB = 512
 
 
+def descriptors(node, pid):
+    """A request is a barrier: what there was to tidy up is done. Its own connection may be seen."""
+    node.godwit('status')
+    return godwit_lab.open_files(pid)
+
+
 def measure(lab):
     found = {}
     for name in ('n1', 'n2'):
         node = lab.nodes[name]
         pid = node.daemon_pid()
-        # A request is a barrier: what the daemon still had to tidy up is done.
-        node.godwit('status')
-        found[name] = {'allocated_kib': godwit_lab.resident_kib(pid, 'RssAnon'),
-                       'descriptors': godwit_lab.open_files(pid),
+        found[name] = {'descriptors': min(descriptors(node, pid) for _ in range(5)),
+                       'allocated_kib': godwit_lab.resident_kib(pid, 'RssAnon'),
                        'files': len(godwit_lab.leftovers(node)['files'])}
     return found
 
