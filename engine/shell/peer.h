@@ -151,7 +151,7 @@ int gw_peer_offset(const struct gw_peer_conn *conn, int64_t *offset_nsp, int64_t
 
 /* How fast the link to a peer is; see peer_measure.c for what that means. */
 struct gw_peer_measure_at {
-    uint64_t acked_bytes, busy_us;
+    uint64_t acked_bytes, busy_us, ns;
 };
 
 struct gw_peer_measure {
@@ -159,17 +159,17 @@ struct gw_peer_measure {
      * closed()). */
     void (*done)(struct gw_peer_measure *m, uint64_t bytes_per_s);
     /* Private. */
-    struct gw_peer_conn *conn; /* NULL: not under way */
-    struct gw_peer_measure_at began;
-    uint64_t began_ns;
-    int64_t id; /* of the last PING: its t0, which is no time */
-    unsigned n_bursts;
+    struct gw_peer_conn *conn;             /* NULL: not under way */
+    struct gw_peer_measure_at began, last; /* the burst; the PONG before */
+    uint64_t began_ns, best;               /* bytes a second */
+    int64_t id;                            /* of the last PING: its t0, which is no time */
+    unsigned n_probes, n_bursts;
 };
 
 /*
- * Sends 0.4 MB, and 3 or 6 MB more where the link takes them fast: about 200 ms, and half a second
- * on a link of 10 Mbit/s. What is sent meanwhile waits behind it. On an open connection between
- * nodes, one at a time. 0; -1: this kernel cannot tell, and done is not called.
+ * Sends 0.4 MB, and up to 12 MB more where the link takes them fast: about 200 ms, and half a
+ * second on a link of 10 Mbit/s. What is sent meanwhile waits behind it. On an open connection
+ * between nodes, one at a time. 0; -1: this kernel cannot tell, and done is not called.
  */
 int gw_peer_measure_start(struct gw_peer_conn *conn, struct gw_peer_measure *m,
                           void (*done)(struct gw_peer_measure *, uint64_t));

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How fast the link to a peer is, from what the kernel says of long padded PINGs (TCP_INFO): the
- * bytes that were acknowledged in the time in which there were some to send (tcpi_busy_time),
- * without the time in which the peer's window was full (tcpi_rwnd_limited; both Linux 4.10). So it
- * does not count how fast either daemon is, or whether the machine is busy: a link is called slow
- * only if it was the link that held bytes up. On the other hand a peer that reads too slowly to
- * fill the link makes it look faster than it is.
+ * How fast the link to a peer is, from what the kernel says of long padded PINGs (TCP_INFO): how
+ * many bytes were acknowledged, and in what time. That is a lower bound, because either daemon may
+ * be slow, and the machines busy. So the best of many samples counts, of two kinds:
  *
- * The kernel counts these times in ticks of 1 to 10 ms, hence many bytes in a row; what a shaper
- * lets pass at once counts less then, too. A peer that knows nothing of this answers all the same:
- * it ignores the padding.
+ * - from one PONG to the next, by the clock: good where both daemons were fast for a moment;
+ * - over a burst, by the time in which there was something to send (tcpi_busy_time) and the peer's
+ *   window was not full (tcpi_rwnd_limited; both Linux 4.10): good where a daemon is slow. The
+ *   kernel counts in ticks of 1 to 10 ms, hence many bytes.
+ *
+ * What a shaper lets pass at once makes a link look faster than it is, the less so the longer the
+ * samples are. A peer that knows nothing of this answers all the same: it ignores the padding.
  */
 #include "shell/peer_private.h"
 
@@ -22,12 +23,14 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-#define FIRST_BYTES (384u << 10)
+#define PROBE_BYTES (384u << 10)
 #define BURST_BYTES (1000u << 10) /* of each of its PINGs: a frame may have 1 MiB */
 #define N_PINGS     3             /* in a burst; they fit into max_output_bytes */
-#define N_BURSTS    2
-#define LIMIT_NS    (200 * GW_NS_PER_MS) /* no new burst after it */
-#define SLOW_US     20000                /* for the first one: a burst would take too long */
+#define N_BURSTS    4
+#define N_PROBES    4
+#define STEP_BYTES  (768u << 10)         /* the least from one PONG to the next */
+#define LIMIT_NS    (200 * GW_NS_PER_MS) /* nothing more is sent after it */
+#define SLOW_US     20000                /* for a probe: a burst would take too long */
 #define LEAST_US    1000                 /* the kernel's ticks are coarser */
 
 static void send_padded(struct gw_peer_measure *m, size_t n_bytes)
@@ -54,6 +57,7 @@ static int look(const struct gw_peer_conn *conn, struct gw_peer_measure_at *at)
         return -1;
     at->acked_bytes = info.tcpi_bytes_acked;
     at->busy_us = info.tcpi_busy_time - info.tcpi_rwnd_limited;
+    at->ns = gw_clock_ns();
     return 0;
 }
 
@@ -63,6 +67,12 @@ static void finish(struct gw_peer_measure *m, uint64_t bytes_per_s)
     m->done(m, bytes_per_s);
 }
 
+static void send_probe(struct gw_peer_measure *m)
+{
+    m->n_probes++;
+    send_padded(m, PROBE_BYTES);
+}
+
 static void send_burst(struct gw_peer_measure *m)
 {
     m->n_bursts++;
@@ -70,29 +80,73 @@ static void send_burst(struct gw_peer_measure *m)
         send_padded(m, BURST_BYTES);
 }
 
+static void rate(struct gw_peer_measure *m, const struct gw_peer_measure_at *from,
+                 const struct gw_peer_measure_at *to, uint64_t took_us)
+{
+    uint64_t bytes_per_s = (to->acked_bytes - from->acked_bytes) * UINT64_C(1000000) /
+                           (took_us > LEAST_US ? took_us : LEAST_US);
+
+    m->best = bytes_per_s > m->best ? bytes_per_s : m->best;
+}
+
+/* How long the probe or the burst that ends here took, in us. */
+static uint64_t end_burst(struct gw_peer_measure *m, const struct gw_peer_measure_at *now)
+{
+    uint64_t busy_us = now->busy_us > m->began.busy_us ? now->busy_us - m->began.busy_us : 0;
+
+    rate(m, &m->began, now, busy_us);
+    m->began = m->last = *now;
+    return busy_us;
+}
+
+static void end_step(struct gw_peer_measure *m, const struct gw_peer_measure_at *now)
+{
+    if (now->acked_bytes - m->last.acked_bytes < STEP_BYTES)
+        return;
+    rate(m, &m->last, now, (now->ns - m->last.ns) / 1000);
+    m->last = *now;
+}
+
+static void probed(struct gw_peer_measure *m, const struct gw_peer_measure_at *now, bool in_time)
+{
+    uint64_t took_us = end_burst(m, now);
+
+    if (took_us < SLOW_US && in_time) {
+        m->best = 0; /* what is short is all but a shaper's burst */
+        send_burst(m);
+    } else if (m->n_probes < N_PROBES && in_time) {
+        send_probe(m);
+    } else {
+        finish(m, m->best);
+    }
+}
+
 void gw_peer_measure_pong(struct gw_peer_conn *conn, const json_t *body)
 {
     struct gw_peer_measure *m = conn->measure;
+    json_int_t id = json_integer_value(json_object_get(body, "t0"));
     struct gw_peer_measure_at now;
-    uint64_t busy_us;
+    bool in_time;
 
-    if (!m || json_integer_value(json_object_get(body, "t0")) != m->id)
+    if (!m || id <= m->id - N_PINGS || id > m->id)
         return;
-    if (look(conn, &now) < 0 || now.acked_bytes <= m->began.acked_bytes) {
-        finish(m, 0);
+    if (look(conn, &now) < 0 || now.acked_bytes < m->last.acked_bytes) {
+        finish(m, m->best);
         return;
     }
-    busy_us = now.busy_us > m->began.busy_us ? now.busy_us - m->began.busy_us : 0;
-    if (m->n_bursts == 0 && busy_us < SLOW_US) {
-        m->began = now; /* what is short is all but a shaper's burst */
-        send_burst(m);
-    } else if (m->n_bursts > 0 && m->n_bursts < N_BURSTS &&
-               gw_clock_ns() - m->began_ns < LIMIT_NS) {
-        send_burst(m);
-    } else {
-        finish(m, (now.acked_bytes - m->began.acked_bytes) * UINT64_C(1000000) /
-                      (busy_us > LEAST_US ? busy_us : LEAST_US));
+    in_time = now.ns - m->began_ns < LIMIT_NS;
+    if (m->n_bursts == 0) {
+        probed(m, &now, in_time);
+        return;
     }
+    end_step(m, &now);
+    if (id != m->id)
+        return;
+    end_burst(m, &now);
+    if (m->n_bursts < N_BURSTS && in_time)
+        send_burst(m);
+    else
+        finish(m, m->best);
 }
 
 int gw_peer_measure_start(struct gw_peer_conn *conn, struct gw_peer_measure *m,
@@ -101,9 +155,10 @@ int gw_peer_measure_start(struct gw_peer_conn *conn, struct gw_peer_measure *m,
     *m = (struct gw_peer_measure){.done = done, .began_ns = gw_clock_ns(), .id = INT64_C(1) << 52};
     if (look(conn, &m->began) < 0)
         return -1;
+    m->last = m->began;
     m->conn = conn;
     conn->measure = m;
-    send_padded(m, FIRST_BYTES);
+    send_probe(m);
     return 0;
 }
 
