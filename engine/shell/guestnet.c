@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
-#include <net/ethernet.h>
 #include <netinet/ether.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/answers.h"
+#include "host/tapframes.h"
 #include "host/macmove.h"
 #include "host/tapwatch.h"
 #include "shell/daemon.h"
@@ -16,29 +15,7 @@
 #include "util/clock.h"
 
 #define ANNOUNCE_ROUNDS 5
-#define FRAME_MAX       70000u              /* a GSO frame and its header */
-#define FRAMES_KEPT     1024u               /* of one tap; its queue is no longer */
-#define STOPPING_NS     (10 * GW_NS_PER_MS) /* so long QEMU may take to stop the processors */
-#define DELIVERED_NS    (50 * GW_NS_PER_MS) /* this long before the pause QEMU had still read it */
-
-/* What a filler carries behind its header. */
-static const char filler_text[] = "godwit: fills a place";
-#define FILLER_BYTES (GW_MACMOVE_HEADER_BYTES + sizeof(struct ether_header) + sizeof filler_text)
-
-/* A frame as macmove.h reads and writes it. */
-struct frame {
-    uint8_t *bytes;
-    size_t n_bytes;
-    int64_t since_ns; /* the pause; of copies only */
-    bool answered;    /* the guest had it: answers.h; of copies only */
-};
-
-/* The newest ones, in the order in which they came. */
-struct frames {
-    struct frame items[FRAMES_KEPT];
-    size_t first, n;
-    size_t n_bytes;
-};
+#define FRAME_MAX       70000u /* a GSO frame and its header */
 
 struct nic {
     struct gw_macmove mm;
@@ -172,21 +149,15 @@ void gw_guestnet_hold(struct gw_guestnet *net)
         complain(net, gw_macmove_hold(&net->nics[i].mm, &error), "holding back its frames", &error);
 }
 
-/* A frame that nobody misses: to the guest itself, of the EtherType for local experiments (IEEE
- * 802). */
 static void inject_filler(struct gw_guestnet *net, struct nic *nic)
 {
-    uint8_t frame[GW_MACMOVE_HEADER_BYTES + ETH_ZLEN] = {0};
-    struct ether_header *header = (struct ether_header *)(frame + GW_MACMOVE_HEADER_BYTES);
     const struct ether_addr *mac = ether_aton(net->vm->spec->nics[nic->index].mac);
+    uint8_t frame[GW_TAPFRAME_FILLER_BYTES];
     struct gw_error error;
 
     if (!mac)
         return;
-    memcpy(header->ether_dhost, mac, ETH_ALEN);
-    memcpy(header->ether_shost, mac, ETH_ALEN);
-    header->ether_type = htons(ETH_P_802_EX1);
-    memcpy(header + 1, filler_text, sizeof filler_text);
+    gw_tapframe_make_filler(mac->ether_addr_octet, frame);
     complain(net, gw_macmove_inject(&nic->mm, frame, sizeof frame, &error),
              "filling its tap's first place", &error);
 }
@@ -243,47 +214,7 @@ void gw_guestnet_announce(struct gw_guestnet *net)
 
 /* Frames on their way to another node. */
 
-static void drop_oldest(struct frames *list)
-{
-    struct frame *oldest = &list->items[list->first];
-
-    list->n_bytes -= oldest->n_bytes;
-    free(gw_steal_ptr(&oldest->bytes));
-    list->first = (list->first + 1) % FRAMES_KEPT;
-    list->n--;
-}
-
-static struct frame *add_frame(struct frames *list, const uint8_t *bytes, size_t n_bytes)
-{
-    struct frame *frame;
-
-    if (list->n == FRAMES_KEPT)
-        drop_oldest(list);
-    frame = &list->items[(list->first + list->n) % FRAMES_KEPT];
-    frame->bytes = malloc(n_bytes);
-    if (!frame->bytes)
-        return NULL;
-    memcpy(frame->bytes, bytes, n_bytes);
-    frame->n_bytes = n_bytes;
-    list->n++;
-    list->n_bytes += n_bytes;
-    return frame;
-}
-
-static void free_frames(struct frames *list)
-{
-    while (list && list->n > 0)
-        drop_oldest(list);
-    free(list);
-}
-
-/* 0: the newest. */
-static const struct frame *frame_from_end(const struct frames *list, size_t i)
-{
-    return &list->items[(list->first + list->n - 1 - i) % FRAMES_KEPT];
-}
-
-static json_t *encode(const struct nic *nic, const struct frame *frame)
+static json_t *encode(const struct nic *nic, const struct gw_tapframe *frame)
 {
     gw_autofree unsigned char *text = malloc(4 * ((frame->n_bytes + 2) / 3) + 1);
 
@@ -306,18 +237,18 @@ static int open_tap(struct gw_guestnet *net, struct nic *nic)
 }
 
 /* What is still in the tap's queue, at most `room` bytes of it. */
-static struct frames *queued_frames(struct gw_guestnet *net, struct nic *nic, size_t room)
+static struct gw_tapframes *queued_frames(struct gw_guestnet *net, struct nic *nic, size_t room)
 {
-    struct frames *list = calloc(1, sizeof *list);
+    struct gw_tapframes *list = calloc(1, sizeof *list);
     const uint8_t *frame;
     struct gw_error error;
     size_t n;
     int result = list && open_tap(net, nic) >= 0;
 
-    while (result == 1 && list->n < FRAMES_KEPT && list->n_bytes < room) {
+    while (result == 1 && list->n < GW_TAPFRAMES_KEPT && list->n_bytes < room) {
         result = gw_macmove_read(&nic->mm, nic->tap_fd, &frame, &n, &error);
         complain(net, result, "reading what waits for it", &error);
-        if (result == 1 && !add_frame(list, frame, n))
+        if (result == 1 && !gw_tapframes_add(list, frame, n))
             break;
     }
     return list;
@@ -334,133 +265,48 @@ static int64_t since_pause_ns(const struct gw_guestnet *net, uint64_t realtime_n
     return (int64_t)(gw_clock_ns() - ago_ns - net->paused_ns);
 }
 
-static struct gw_ether_frame ether(const uint8_t *bytes, size_t n)
-{
-    return n > GW_MACMOVE_HEADER_BYTES ? (struct gw_ether_frame){bytes + GW_MACMOVE_HEADER_BYTES,
-                                                                 n - GW_MACMOVE_HEADER_BYTES}
-                                       : (struct gw_ether_frame){0};
-}
-
-/* The guest has sent this one; the last few before it may be what it answers. */
-static void note_answer(struct frames *list, const struct gw_tapwatch_frame *frame)
-{
-    const struct gw_ether_frame mine = ether(frame->bytes, frame->n_bytes);
-
-    for (size_t i = 0; i < list->n && i < 16; i++) {
-        struct frame *to = &list->items[(list->first + list->n - 1 - i) % FRAMES_KEPT];
-        const struct gw_ether_frame asked = ether(to->bytes, to->n_bytes);
-
-        to->answered |= gw_frame_answers(&mine, &asked);
-    }
-}
-
 /* The newest frames that went into the tap; none if the kernel had no room to copy all. */
-static struct frames *copied_frames(struct gw_guestnet *net, struct nic *nic)
+static struct gw_tapframes *copied_frames(struct gw_guestnet *net, struct nic *nic)
 {
     gw_autofree uint8_t *buffer = malloc(FRAME_MAX);
     struct gw_tapwatch_frame frame = {.bytes = buffer, .size = FRAME_MAX};
-    struct frames *list = calloc(1, sizeof *list);
+    struct gw_tapframes *list = calloc(1, sizeof *list);
     struct gw_error error;
-    struct frame *mine;
+    struct gw_tapframe *mine;
 
     if (!list || !buffer || !gw_tapwatch_is_complete(&nic->watch))
         return list;
     while (gw_tapwatch_read(&nic->watch, &frame, &error) == 1) {
         if (frame.from_guest) {
-            note_answer(list, &frame);
+            gw_tapframes_note_answer(list, frame.bytes, frame.n_bytes);
             continue;
         }
-        mine = add_frame(list, frame.bytes, frame.n_bytes);
-        if (mine) {
+        mine = gw_tapframes_add(list, frame.bytes, frame.n_bytes);
+        if (mine)
             mine->since_ns = since_pause_ns(net, frame.at_ns);
-            mine->answered = false;
-        }
     }
     return list;
 }
 
-/* Ours, not somebody's. The headers may differ: tap and copy describe the same frame in their way.
- */
-static bool is_filler(const struct frame *frame)
-{
-    const uint8_t *ether = frame->bytes + GW_MACMOVE_HEADER_BYTES;
-
-    return frame->n_bytes >= FILLER_BYTES && memcmp(ether, ether + ETH_ALEN, ETH_ALEN) == 0 &&
-           memcmp(ether + sizeof(struct ether_header), filler_text, sizeof filler_text) == 0;
-}
-
-static bool are_same(const struct frame *a, const struct frame *b)
-{
-    return a->n_bytes == b->n_bytes &&
-           memcmp(a->bytes + GW_MACMOVE_HEADER_BYTES, b->bytes + GW_MACMOVE_HEADER_BYTES,
-                  a->n_bytes - GW_MACMOVE_HEADER_BYTES) == 0;
-}
-
-/* Where in `list`, counted from its end and beginning at `from`, such a frame is; list->n: nowhere.
- */
-static size_t find_frame(const struct frames *list, const struct frame *wanted, size_t from)
-{
-    while (from < list->n && !(wanted ? are_same(frame_from_end(list, from), wanted)
-                                      : is_filler(frame_from_end(list, from))))
-        from++;
-    return from < list->n ? from : list->n;
-}
-
-/*
- * Frames that QEMU took from the tap and that the guest never got, oldest first: at most two.
- *
- * While QEMU waits for the processors to stop, it keeps a frame that comes, and throws it away when
- * they have (net/net.c, net_vm_change_state_handler). After that it takes one frame more, keeps it,
- * and what comes later stays in the tap. The filler was sent after the stop. So if the filler is
- * in the queue, the frame before the first one there was kept; if not, the filler itself was.
- *
- * Whether the frame before that one was thrown away or delivered, nothing tells. It is sent again
- * if it came shortly before the stop and the guest is not known to have it: better twice than
- * never.
- */
-static unsigned missed_frames(const struct frames *queued, const struct frames *copied,
-                              const struct frame *missed[2])
-{
-    bool filler_waits = find_frame(queued, NULL, 0) < queued->n;
-    /* later ones may have come meanwhile */
-    size_t at = filler_waits
-                    ? find_frame(copied, frame_from_end(queued, queued->n - 1), queued->n - 1)
-                    : find_frame(copied, NULL, 0);
-    const struct frame *kept = NULL, *thrown = NULL;
-    unsigned n = 0;
-
-    if (filler_waits && ++at < copied->n)
-        kept = frame_from_end(copied, at);
-    if (kept && kept->since_ns < -(int64_t)DELIVERED_NS)
-        return 0;
-    if (++at < copied->n)
-        thrown = frame_from_end(copied, at);
-    if (thrown && thrown->since_ns >= -(int64_t)STOPPING_NS && !thrown->answered)
-        missed[n++] = thrown;
-    if (kept)
-        missed[n++] = kept;
-    return n;
-}
-
 /* Only once, before the queue is empty: it says where the copies end. */
-static void add_missed(struct gw_guestnet *net, struct nic *nic, const struct frames *queued,
+static void add_missed(struct gw_guestnet *net, struct nic *nic, const struct gw_tapframes *queued,
                        json_t *frames)
 {
-    struct frames *copied = copied_frames(net, nic);
-    const struct frame *missed[2];
-    unsigned n = copied ? missed_frames(queued, copied, missed) : 0;
+    struct gw_tapframes *copied = copied_frames(net, nic);
+    const struct gw_tapframe *missed[2];
+    unsigned n = copied ? gw_tapframes_missed(queued, copied, missed) : 0;
 
     for (unsigned i = 0; i < n; i++)
         json_array_append_new(frames, encode(nic, missed[i]));
     gw_log(&net->vm->daemon->log, GW_LOG_DEBUG, net->vm->spec->name,
            "%s: %zu frames wait, %zu were copied, QEMU had taken %u of them",
            net->vm->tap_names[nic->index], queued->n, copied ? copied->n : 0, n);
-    free_frames(copied);
+    gw_tapframes_free(copied);
 }
 
 static void drain_nic(struct gw_guestnet *net, struct nic *nic, json_t *frames, size_t *roomp)
 {
-    struct frames *queued = queued_frames(net, nic, *roomp);
+    struct gw_tapframes *queued = queued_frames(net, nic, *roomp);
 
     if (!queued)
         return;
@@ -468,10 +314,10 @@ static void drain_nic(struct gw_guestnet *net, struct nic *nic, json_t *frames, 
         add_missed(net, nic, queued, frames);
     nic->drained = true;
     for (size_t i = queued->n; i-- > 0;)
-        if (!is_filler(frame_from_end(queued, i)))
-            json_array_append_new(frames, encode(nic, frame_from_end(queued, i)));
+        if (!gw_tapframe_is_filler(gw_tapframes_from_end(queued, i)))
+            json_array_append_new(frames, encode(nic, gw_tapframes_from_end(queued, i)));
     *roomp -= queued->n_bytes < *roomp ? queued->n_bytes : *roomp;
-    free_frames(queued);
+    gw_tapframes_free(queued);
 }
 
 void gw_guestnet_paused(struct gw_guestnet *net, uint64_t at_ns)
