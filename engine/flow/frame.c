@@ -33,6 +33,7 @@ static const struct {
     [GW_FRAME_PACKET] = {GW_STREAM_STATE_BYTES, GW_STREAM_HEADER_MAX},
     [GW_FRAME_PAGES] = {GW_FRAME_PACKET_BYTES, GW_FRAME_MAX - GW_FRAME_HEADER_BYTES},
     [GW_FRAME_END] = {0, 0},
+    [GW_FRAME_SYNCED] = {0, 0},
 };
 
 size_t gw_frame_put(uint8_t *at, enum gw_frame_kind kind, unsigned lane, size_t n_payload)
@@ -61,7 +62,7 @@ static int check_header(const struct header *header, unsigned lane, struct gw_er
                      lane, header->version, GW_FRAME_VERSION);
         return gw_error_hint(error, "run the same release of Godwit on both nodes");
     }
-    if (header->kind < GW_FRAME_BYTES || header->kind > GW_FRAME_END)
+    if (header->kind < GW_FRAME_BYTES || header->kind > GW_FRAME_SYNCED)
         return gw_error_set(error, GW_E_PROTOCOL, "lane %u: a frame of the unknown kind %u", lane,
                             header->kind);
     if (be16toh(header->lane) != lane)

@@ -5,15 +5,20 @@
  *
  * A frame is a header of 12 bytes and its payload; numbers are big-endian:
  *
- *     be32 magic "GWCF" | u8 version 1 | u8 kind | be16 lane | be32 bytes of payload
+ *     be32 magic "GWCF" | u8 version 2 | u8 kind | be16 lane | be32 bytes of payload
  *
  * What follows each kind:
  *   BYTES   of the connection, to be passed on as they are: 1 to GW_FRAME_BYTES_MAX
  *   PACKET  a packet's header as QEMU sent it, of a packet whose payload follows in BYTES: it is
- * not understood, or its RAM block is not mapped at the destination PAGES   a packet whose pages
- * travel apart from it (struct gw_frame_packet, 24 bytes), and then the batch of them
- * (flow/batch.h), which is absent in a packet without pages END     nothing: the connection has
- * ended well, and nothing follows. A lane that ends without it was cut
+ *           not understood, or its RAM block is not mapped at the destination
+ *   PAGES   a packet whose pages travel apart from it (struct gw_frame_packet, 24 bytes), and then
+ *           the batch of them (flow/batch.h), which is absent in a packet without pages
+ *   END     nothing: the connection has ended well, and nothing follows. A lane that ends without
+ *           it was cut
+ *   SYNCED  nothing: from the destination, for each packet with SYNC: what this lane brought before
+ *           it is in the guest's RAM, and the source may go on. Few bytes can be many pages, so
+ *           without it the lanes' buffers would hold hundreds of milliseconds of work, and the
+ *           guest would wait for it in its pause
  *
  * Everything that arrives is untrusted; gw_frame_parse() and gw_frame_packet_get() look at bounds
  * before anything else does.
@@ -29,7 +34,7 @@
 #include "flow/stream.h"
 #include "godwit/error.h"
 
-#define GW_FRAME_VERSION      1
+#define GW_FRAME_VERSION      2
 #define GW_FRAME_HEADER_BYTES 12
 #define GW_FRAME_PACKET_BYTES 24
 #define GW_FRAME_BYTES_MAX    (64 * 1024)
@@ -42,6 +47,7 @@ enum gw_frame_kind {
     GW_FRAME_PACKET = 2,
     GW_FRAME_PAGES = 3,
     GW_FRAME_END = 4,
+    GW_FRAME_SYNCED = 5,
 };
 
 struct gw_frame {

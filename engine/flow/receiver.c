@@ -60,7 +60,7 @@ static int arrive(struct gw_receiver *r, struct gw_error *error)
 {
     if (gw_barrier_arrive(r->barrier) != 0)
         return gw_error_set(error, GW_E_PROTOCOL, "another lane ended before this one's SYNC");
-    r->after_sync = true;
+    r->after_sync = r->synced = true;
     return 0;
 }
 
@@ -120,11 +120,14 @@ int gw_receiver_take(struct gw_receiver *receiver, const struct gw_frame *frame,
                      struct gw_error *error)
 {
     memset(&receiver->figures, 0, sizeof receiver->figures);
+    receiver->synced = false;
     switch (frame->kind) {
     case GW_FRAME_BYTES:
         return receiver->ops->send(receiver, frame->payload, frame->n_payload, error);
     case GW_FRAME_PACKET: return take_packet(receiver, frame, error);
     case GW_FRAME_PAGES: return take_pages(receiver, frame, error);
-    default: return gw_error_set(error, GW_E_PROTOCOL, "lane %u: an END is no packet", frame->lane);
+    default:
+        return gw_error_set(error, GW_E_PROTOCOL, "lane %u: a frame of kind %u is no packet",
+                            frame->lane, frame->kind);
     }
 }

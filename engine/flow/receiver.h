@@ -35,6 +35,8 @@ struct gw_receiver {
     const struct gw_ram_block *block; /* private: of the batch being decoded */
     bool after_sync;                  /* private: nothing was applied since the last SYNC */
     struct gw_batch_figures figures;  /* of the last PAGES frame */
+    bool synced; /* the last frame had a SYNC, and all before it is applied: GW_FRAME_SYNCED is due
+                  */
     uint64_t n_drains;
 };
 
@@ -44,8 +46,8 @@ int gw_receiver_init(struct gw_receiver *receiver, const struct gw_receiver_ops 
 /* Twice is fine, and so is a struct of zeros. */
 void gw_receiver_fini(struct gw_receiver *receiver);
 
-/* Takes a frame, END excepted. Blocks in the barrier at a SYNC. 0; -1 with *error, and then the
- * migration is to end. */
+/* Takes a frame, END and SYNCED excepted. Blocks in the barrier at a SYNC. 0; -1 with *error, and
+ * then the migration is to end. */
 int gw_receiver_take(struct gw_receiver *receiver, const struct gw_frame *frame,
                      struct gw_error *error);
 

@@ -152,27 +152,45 @@ static bool both_have(const struct gw_native_offer *source,
            json_object_get(destination->parameters, parameter);
 }
 
+void gw_native_settle_codec(struct gw_native_wishes *wishes)
+{
+    if (wishes->auto_codec)
+        wishes->zstd = wishes->carrier;
+}
+
+static const char *why_codec(const struct gw_native_wishes *wishes,
+                             const struct gw_native_terms *terms)
+{
+    if (wishes->zstd && !wishes->carrier && !terms->zstd)
+        return wishes->all_pages
+                   ? "QEMU compresses only on multifd channels, and there are none"
+                   : "QEMU compresses only on multifd channels with zstd built in, which one lacks";
+    if (!wishes->auto_codec)
+        return "asked for";
+    return wishes->carrier ? "the carrier has a level for each batch that suits link and "
+                             "processors, or none"
+                           : "QEMU would compress all with one level, whatever link and processors "
+                             "do: only where it is asked for";
+}
+
 static void choose_codec(const struct gw_native_offer *source,
                          const struct gw_native_offer *destination,
                          const struct gw_native_wishes *wishes, struct gw_native_terms *terms)
 {
-    const char *because = "asked for";
+    const char *asked = wishes->auto_codec ? "auto" : wishes->zstd ? "zstd" : "none";
+    bool zstd;
 
-    if (wishes->carrier) /* which says itself how it encodes pages */
-        return;
-    terms->zstd =
-        wishes->zstd && terms->multifd && both_have(source, destination, "multifd-zstd-level");
-    if (wishes->zstd && !terms->zstd)
-        because = wishes->all_pages
-                      ? "QEMU compresses only on multifd channels, and there are none"
-                      : "QEMU compresses only on multifd channels with zstd built in, which one "
-                        "lacks";
-    json_array_append_new(
-        terms->decisions,
-        gw_decision_new("codec",
-                        json_pack("{s:s, s:b}", "wanted", wishes->zstd ? "zstd" : "none", "multifd",
-                                  (int)terms->multifd),
-                        terms->zstd ? "zstd" : "none", terms->zstd ? "none" : "zstd", because));
+    terms->zstd = wishes->zstd && !wishes->carrier && terms->multifd &&
+                  both_have(source, destination, "multifd-zstd-level");
+    zstd = terms->zstd || (wishes->carrier && wishes->zstd);
+    terms->codec = zstd ? "zstd" : "none";
+    json_array_append_new(terms->decisions,
+                          gw_decision_new("codec",
+                                          json_pack("{s:s, s:s, s:b}", "wanted", asked, "route",
+                                                    wishes->carrier ? "carrier" : "native",
+                                                    "multifd", (int)terms->multifd),
+                                          terms->codec, zstd ? "none" : "zstd",
+                                          why_codec(wishes, terms)));
 }
 
 static void choose_parameters(const struct gw_native_offer *source,

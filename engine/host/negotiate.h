@@ -23,12 +23,21 @@ struct gw_native_wishes {
     uint32_t blackout_ms;           /* QEMU's downtime-limit, 1 to 2000000 */
     uint32_t channels;              /* 1 to 64; 1 without zstd: one stream, no multifd */
     bool zstd;                      /* compress with zstd */
-    uint32_t zstd_level;            /* 1 to 20 */
+    bool auto_codec; /* zstd is not a wish: gw_native_settle_codec() says it. Stays at the source */
+    uint32_t zstd_level; /* 1 to 20 */
     bool carrier;   /* QEMU's stream goes through the carrier, which sees to codec and bandwidth */
     bool verify;    /* both memories are compared before the commit: nothing of QEMU's */
     bool all_pages; /* also those that the guest has free: see host/freepages.h. Costs multifd */
     uint32_t fence_after_s; /* 0 to 3600, see shell/fence.h; 0: never */
 };
+
+/*
+ * Settles zstd where auto_codec is set, once the route is known and before the peer hears of the
+ * wishes. On the carrier's route zstd is allowed: flow/pace.h then chooses codec and level of each
+ * batch, none included, so it costs nothing where it gains nothing. QEMU compresses all of a move
+ * with one level, as fast as its threads can, whatever the link takes: not unless asked for.
+ */
+void gw_native_settle_codec(struct gw_native_wishes *wishes);
 
 /* One side's reply to query-migrate-capabilities and query-migrate-parameters. */
 struct gw_native_offer {
@@ -44,8 +53,9 @@ struct gw_native_terms {
     json_t *parameters;   /* arguments of migrate-set-parameters for the side that asked */
     json_t *decisions;    /* array of {rule, inputs, chosen, instead_of, because} */
     bool multifd;
-    bool zstd;       /* QEMU compresses */
-    bool zero_pages; /* zero pages travel on the multifd channels */
+    bool zstd;         /* QEMU compresses */
+    const char *codec; /* of the route, for the record: "none" or "zstd" */
+    bool zero_pages;   /* zero pages travel on the multifd channels */
 };
 
 /*

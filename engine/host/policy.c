@@ -26,6 +26,7 @@ struct policy_file {
 };
 
 static const cyaml_strval_t codec_names[] = {
+    {"auto", GW_POLICY_CODEC_AUTO},
     {"none", GW_POLICY_CODEC_NONE},
     {"zstd", GW_POLICY_CODEC_ZSTD},
 };
@@ -91,10 +92,9 @@ void gw_policy_default(struct gw_policy *policy)
 {
     *policy = (struct gw_policy){
         .name = "default",
-        .description = "as fast as the link goes, over two channels, uncompressed",
+        .description = "as fast as the link goes, over two channels",
         .blackout_ms = 200,
         .channels = 2,
-        .codec = GW_POLICY_CODEC_NONE,
         .zstd_level = 1,
         .on_timeout = GW_POLICY_ON_TIMEOUT_CANCEL,
     };
@@ -102,7 +102,7 @@ void gw_policy_default(struct gw_policy *policy)
 
 const char *gw_policy_codec_name(enum gw_policy_codec codec)
 {
-    return codec == GW_POLICY_CODEC_ZSTD ? "zstd" : "none";
+    return codec_names[codec].str;
 }
 
 const char *gw_policy_route_name(enum gw_policy_route route)
@@ -398,7 +398,7 @@ static int override_codec(struct gw_policy *policy, const json_t *value, struct 
             policy->codec = (enum gw_policy_codec)codec_names[i].val;
             return 0;
         }
-    return gw_error_set(e, GW_E_USAGE, "codec is not one of none, zstd");
+    return gw_error_set(e, GW_E_USAGE, "codec is not one of auto, none, zstd");
 }
 
 static int override_route(struct gw_policy *policy, const json_t *value, struct gw_error *e)

@@ -7,7 +7,7 @@
  *     bandwidth: 500mbit           see gw_policy_parse_rate(); 0 or "unlimited" for no limit
  *     blackout_ms: 200
  *     channels: 2
- *     codec: none                  none or zstd
+ *     codec: auto                  auto, none or zstd
  *     route: auto                  auto, native or carrier
  *     zstd_level: 1
  *     timeout_s: 0
@@ -32,7 +32,8 @@
 /* auto: as the link and the processors allow, see host/route.h. */
 enum gw_policy_route { GW_POLICY_ROUTE_AUTO, GW_POLICY_ROUTE_NATIVE, GW_POLICY_ROUTE_CARRIER };
 
-enum gw_policy_codec { GW_POLICY_CODEC_NONE, GW_POLICY_CODEC_ZSTD };
+/* auto: what suits the route, see gw_native_settle_codec() in host/negotiate.h. */
+enum gw_policy_codec { GW_POLICY_CODEC_AUTO, GW_POLICY_CODEC_NONE, GW_POLICY_CODEC_ZSTD };
 
 /* What happens when timeout_s is over and the guest has not moved. */
 enum gw_policy_on_timeout { GW_POLICY_ON_TIMEOUT_CANCEL };
@@ -55,7 +56,7 @@ struct gw_policy {
     unsigned channels; /* multifd channels, 1 to GW_POLICY_CHANNELS_MAX; 1: a single stream */
     enum gw_policy_route route;
     enum gw_policy_codec codec;
-    unsigned zstd_level; /* 1 to 20; only looked at where codec is zstd */
+    unsigned zstd_level; /* of QEMU's own compression, 1 to 20; the carrier chooses its level */
     unsigned timeout_s;  /* from the start of the first round; 0: none; at most a week */
     enum gw_policy_on_timeout on_timeout;
     /* When the guest has run on the destination for so long and the source still does not answer,
@@ -103,7 +104,7 @@ json_t *gw_policy_list(const char *const dirs[], size_t n_dirs);
  */
 int gw_policy_parse_rate(const char *text, uint64_t *bytes_per_sp);
 
-/* "none", "zstd". */
+/* "auto", "none", "zstd". */
 const char *gw_policy_codec_name(enum gw_policy_codec codec);
 
 /* "auto", "native", "carrier". */

@@ -34,7 +34,7 @@
 #include "godwit/transport.h"
 
 /* What the carriers of both nodes speak; in PREPARED. */
-#define GW_CARRIER_VERSION       1
+#define GW_CARRIER_VERSION       2
 #define GW_CARRIER_TRANSPORT_MAX 200
 /* Of guest RAM, for the history. */
 #define GW_CARRIER_HISTORY_PERCENT 8

@@ -75,6 +75,8 @@ static int carry_channel(struct gw_carrier_lane *l, struct gw_error *error)
         if (gw_receiver_take(&l->receiver, &frame, error) < 0)
             return -1;
         gw_carrier_count(l, &l->receiver.figures, l->receiver.figures.content_bytes, 0);
+        if (l->receiver.synced && gw_carrier_send_frame(l, GW_FRAME_SYNCED, NULL, 0, error) < 0)
+            return -1;
     }
     if (r < 0)
         return -1;

@@ -197,12 +197,28 @@ static int pass_packet(struct gw_carrier_lane *l, struct gw_stream *stream, stru
     return 0;
 }
 
+/* The destination has applied what was sent. That says nothing of the lane's rate. */
+static int await_synced(struct gw_carrier_lane *l, struct gw_error *error)
+{
+    uint64_t blocked_ns = l->blocked_ns;
+    struct gw_frame frame;
+
+    if (gw_carrier_next_frame(l, &frame, error) < 0)
+        return -1;
+    if (frame.kind != GW_FRAME_SYNCED)
+        return gw_error_set(error, GW_E_PROTOCOL, "lane %u: a frame of kind %u in answer to a SYNC",
+                            l->number, frame.kind);
+    l->starved_ns += l->blocked_ns - blocked_ns;
+    l->blocked_ns = blocked_ns;
+    return 0;
+}
+
 /* What one worker did to a page happens before what the next one does to it: flow/history.h. */
 static int meet(struct gw_carrier_lane *l, struct gw_error *error)
 {
     uint64_t began_ns;
 
-    if (gw_carrier_flush(l, error) < 0)
+    if (gw_carrier_flush(l, error) < 0 || await_synced(l, error) < 0)
         return -1;
     began_ns = gw_clock_ns();
     if (gw_barrier_arrive(&l->carrier->barrier) != 0)
@@ -211,7 +227,7 @@ static int meet(struct gw_carrier_lane *l, struct gw_error *error)
     return 0;
 }
 
-/* A lane of a multifd channel carries nothing back but the answer to END. */
+/* Beside SYNCED a lane of a multifd channel carries back the answer to END. */
 static int end_channel(struct gw_carrier_lane *l, struct gw_error *error)
 {
     struct gw_frame frame;

@@ -29,8 +29,7 @@ void gw_incoming_arm(struct incoming *in)
         done(in, GW_OP_ARM, &error);
         return;
     }
-    in->base.record.codec =
-        terms.zstd || (in->base.wishes.carrier && in->base.wishes.zstd) ? "zstd" : "none";
+    in->base.record.codec = terms.codec;
     gw_qmp_batch_init(&in->batch, armed);
     gw_qmp_batch_add(&in->batch, in->base.vm->qmp, "capabilities", false,
                      "migrate-set-capabilities", gw_steal_ptr(&terms.capabilities));

@@ -108,7 +108,7 @@ static void arm(struct outgoing *o)
     vm->net = gw_guestnet_open(vm);
     gw_record_decisions(&m->record, terms.decisions, m->machine.phase, gw_clock_ns());
     begin_low(o, terms.parameters);
-    m->record.codec = terms.zstd || (m->wishes.carrier && m->wishes.zstd) ? "zstd" : "none";
+    m->record.codec = terms.codec;
     o->zero_pages = terms.zero_pages;
     o->knows_goodput = json_object_get(mine.parameters, "avail-switchover-bandwidth");
     set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));

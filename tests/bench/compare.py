@@ -10,21 +10,24 @@ Cases:
     writing   1 Gbit/s, 700 MiB of 1 GiB filled, 250 MB/s of pages dirtied by 8 bytes each in 300 MiB
     idle      the same, nothing is written
     fastest   the same at rising rates: the highest at which a move ends within 40 s
+    cache     1 Gbit/s, Debian of 1 GiB with Redis: 250,000 records of 1 KB, of which 60,000 are set anew all
+              the time; the first time its disk is made, which takes some minutes (mkdebian)
     plain     no limit on the link, nothing is written, codec none
     again     what a page costs that is sent again, offline: dumps of programs at work, see bench_pages
 
 Contenders: `carrier…` and `native…` are `godwit migrate`; the others are a script that gives two
 QEMUs the same QMP commands, without pre-switchover, on ordinary memory; with `-shared` on a shared memfd,
 as Godwit's guests have it (tests/lib/bare.py). The
-guest is the self-checking one (tests/guest), under TCG where there is no KVM; after each contender
-its memory is scanned, and a bad page ends everything.
+guest is the self-checking one (tests/guest) but for cache, under TCG where there is no KVM; after each
+contender its memory is scanned, or the records are read with their checksums: a bad one ends everything.
 
 Columns: copy: from QEMU's `migrate` until the destination runs. whole: that and starting the
 second QEMU, checks and connections included. wire: transmitted by the source's uplink, by the
 interface's counter. blackout: of godwit by its clocks, of the script QEMU's own `downtime`, which
-ends before the script lets the guest run. again: pages sent more than once. cpu: seconds of the
-whole machine; godwitd: of them, both daemons'. memory: what the daemons take beyond what they had before, at most
-(anonymous memory; looked at 50 times a second).
+ends before the script lets the guest run. again: pages sent in the second round and later, and what went
+over the wire meanwhile, device state included (looked at 50 times a second). cpu: seconds of the whole
+machine; godwitd: of them, both daemons'. memory: what the daemons take beyond what they had before, at most
+(anonymous memory; looked at as often).
 
 Times only mean something on a machine that does nothing else: compare.py does not begin
 while others take more than a fifth of it. The lab needs root.
@@ -44,12 +47,12 @@ import time
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(HERE, '../lib'))
 import bare  # pylint: disable=wrong-import-position
+import guests  # pylint: disable=wrong-import-position
 import godwit_lab  # pylint: disable=wrong-import-position
-from godwit_lab import Failure, Guest, Lab, resident_kib  # pylint: disable=wrong-import-position
+from godwit_lab import Failure, Lab, resident_kib  # pylint: disable=wrong-import-position
 
 VM = 'bench1'
 MEMORY_MIB = 1024
-GUEST = {'fill': '700MiB', 'wss': '300MiB', 'bytes': 8, 'rate': 0, 'scan': 0, 'compress': 50}
 BLACKOUT_MS = 100
 RATES = (64, 100, 160, 250, 400, 640, 1000, 1600)  # MB/s of pages; steps of 1.6
 CONVERGE_S = 40
@@ -72,15 +75,17 @@ BARE = {
     for name, codec in (('', 'none'), ('-zstd', 'zstd')) for n in (2, 4)
 }
 BARE['multifd-shared-2'] = BARE['multifd-2']
+BARE['multifd-zstd-shared-2'] = BARE['multifd-zstd-2']
 BARE['xbzrle'] = (('xbzrle',), {'xbzrle-cache-size': 512 << 20})
 
 SHAPED = ('carrier', 'native', 'multifd-2', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')
-CASES = {  # name: link, MB/s of pages, contenders
-    'writing': ('1gbit', 250, SHAPED),
-    'idle': ('1gbit', 0, SHAPED),
-    'fastest': ('1gbit', None, ('carrier', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')),
-    'plain': (None, 0, ('carrier-none-plain', 'carrier-none', 'native-none', 'multifd-2', 'multifd-4',
-                       'multifd-shared-2')),
+CASES = {  # name: link, guest, its load, contenders
+    'writing': ('1gbit', guests.SelfChecking, 250, SHAPED),
+    'idle': ('1gbit', guests.SelfChecking, 0, SHAPED),
+    'fastest': ('1gbit', guests.SelfChecking, None, ('carrier', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')),
+    'cache': ('1gbit', guests.Cache, 1, ('carrier', 'multifd-zstd-2')),
+    'plain': (None, guests.SelfChecking, 0, ('carrier-none-plain', 'carrier-none', 'native-none', 'multifd-2',
+                                             'multifd-4', 'multifd-shared-2')),
     'again': None,
 }
 
@@ -108,17 +113,27 @@ def sent_bytes(node):
     return json.loads(shown)[0]['stats64']['tx']['bytes']
 
 
-class Peak(threading.Thread):
-    """The most anonymous memory that processes had beyond what they have now, in MiB each."""
+def sent_by(pid):
+    """The same, of the network namespace that a process is in: cheaper."""
+    with open(f'/proc/{pid}/net/dev', encoding='ascii') as source:
+        return next(int(line.split()[9]) for line in source if line.strip().startswith('up0:'))
+
+
+class Watch(threading.Thread):
+    """What was sent when, from the first process's node; and the most anonymous memory that the
+    processes had beyond what they have now, in MiB each."""
 
     def __init__(self, pids):
         super().__init__(daemon=True)
+        self.sent = []
         self.before = {pid: resident_kib(pid, 'RssAnon') for pid in pids}
         self.most = dict(self.before)
         self.ended = threading.Event()
 
     def run(self):
+        source = next(iter(self.before))
         while not self.ended.wait(0.02):
+            self.sent.append((time.time(), sent_by(source)))
             for pid in self.before:
                 with contextlib.suppress(OSError):
                     self.most[pid] = max(self.most[pid], resident_kib(pid, 'RssAnon'))
@@ -127,6 +142,11 @@ class Peak(threading.Thread):
         self.ended.set()
         self.join()
         return [(self.most[pid] - self.before[pid]) / 1024 for pid in self.before]
+
+    def sent_since(self, moment):
+        """Bytes; moment: of the wall's clock, in seconds. None: it was not watched then."""
+        before = [n_bytes for at, n_bytes in self.sent if at <= moment]
+        return self.sent[-1][1] - before[-1] if before else None
 
 
 class Measure:
@@ -138,15 +158,16 @@ class Measure:
         self.wire = sent_bytes(source)
         self.daemons_s = [process_cpu_s(pid) for pid in self.daemons]
         self.machine_s = machine_cpu_s()
-        self.peak = Peak(self.daemons)
-        self.peak.start()
+        self.watch = Watch(self.daemons)
+        self.watch.start()
+        self.began = time.time()  # of the record's, too, but for the start of a program
 
     def end(self):
         daemons_s = [process_cpu_s(pid) - then for pid, then in zip(self.daemons, self.daemons_s)]
         return {'wire_bytes': sent_bytes(self.source) - self.wire,
                 'cpu_s': machine_cpu_s() - self.machine_s,
                 'source_daemon_s': daemons_s[0], 'destination_daemon_s': daemons_s[1],
-                'daemons_mib': self.peak.mib()}
+                'daemons_mib': self.watch.mib()}
 
 
 def busy_share(seconds=1):
@@ -160,12 +181,12 @@ def busy_share(seconds=1):
 class ByGodwit:
     """The guest is Godwit's and goes back and forth."""
 
-    def __init__(self, lab, options):
-        self.lab, self.options, self.guest = lab, options, None
+    def __init__(self, lab, options, kind, disk):
+        self.lab, self.options, self.kind, self.disk, self.guest = lab, options, kind, disk, None
 
     def start(self):
-        self.guest = Guest.start(self.lab.n1, VM, memory=f'{MEMORY_MIB}MiB',
-                                 append=godwit_lab.guest_append(**GUEST))
+        self.guest = self.kind.start(self.lab.n1, VM, memory=f'{MEMORY_MIB}MiB', append=self.kind.append(),
+                                     disks=[{'file': self.disk}] if self.disk else None)
 
     def stop(self):
         self.guest.stop()
@@ -185,38 +206,46 @@ class ByGodwit:
         record = result.json
         at_ms = {phase['phase']: phase['at_ms'] for phase in record['phases']}
         pages = (record.get('carrier') or {}).get('pages')
+        again_ms = next((r['at_ms'] for r in record['rounds'] if r['round'] == 2), None)
         return {**measured, 'copy_ms': at_ms['finishing'] - at_ms['precopy'],
                 'whole_ms': at_ms['finishing'], 'blackout_ms': record['blackout_ms'],
                 'rounds': len(record['rounds']), 'own_wire_bytes': record['wire_bytes'],
                 'pages': sum(pages.values()) if pages else None,
+                'again_wire_bytes': again_ms and measure.watch.sent_since(measure.began + again_ms / 1000),
                 'decisions': [d for d in record['decisions'] if d['rule'] == 'pace'],
                 'carrier': record.get('carrier'), 'breakdown': record['breakdown']}
 
 
-class SharedQemu(bare.BareQemu):
-    """Its RAM is a shared memfd."""
+class Qemu(bare.BareQemu):
+    """With a kind of guest; its RAM may be a shared memfd."""
 
     def argv(self, name, memory_mib, incoming, guest):
-        words = super().argv(name, memory_mib, incoming, guest)
-        words[words.index('-machine') + 1] += ',memory-backend=ram0'
-        return [*words, '-object', f'memory-backend-memfd,id=ram0,size={memory_mib}M,share=on']
+        words = super().argv(name, memory_mib, incoming, {})
+        words[words.index('-append') + 1] = guest['append']
+        if guest['disk']:
+            words += ['-drive', f'if=virtio,format=raw,cache=none,file={guest["disk"]}']
+        if guest['shared']:
+            words[words.index('-machine') + 1] += ',memory-backend=ram0'
+            words += ['-object', f'memory-backend-memfd,id=ram0,size={memory_mib}M,share=on']
+        return words
 
 
 class ByScript:
     """The guest moves on from QEMU to QEMU."""
 
-    def __init__(self, lab, setting, qemu):
-        self.lab, self.setting, self.kind = lab, setting, qemu
+    def __init__(self, lab, setting, kind, disk, shared):
+        self.lab, self.setting, self.kind, self.disk, self.shared = lab, setting, kind, disk, shared
         self.qemu = self.guest = None
         self.n_started = 0
 
     def launch(self, node, incoming):
         self.n_started += 1
-        return self.kind(node, f'b{self.n_started}', MEMORY_MIB, incoming, **GUEST)
+        return Qemu(node, f'b{self.n_started}', MEMORY_MIB, incoming, append=self.kind.append(),
+                    disk=self.disk, shared=self.shared)
 
     def start(self):
         self.qemu = self.launch(self.lab.n1, False)
-        self.guest = Guest(self.lab, 'bare', self.qemu.log)
+        self.guest = self.kind(self.lab, 'bare', self.qemu.log)
         self.guest.wait_ready()
 
     def stop(self):
@@ -242,7 +271,8 @@ class ByScript:
             destination.qmp.call('migrate-incoming', uri=uri)
             copy_began = time.monotonic()
             source.qmp.call('migrate', uri=uri)
-            if not ended_well(source.qmp, limit_s):
+            ended, again_at = ended_well(source.qmp, limit_s)
+            if not ended:
                 return None
             destination.qmp.wait_event('MIGRATION', status='completed')
             destination.qmp.call('cont')
@@ -251,78 +281,73 @@ class ByScript:
             measured = measure.end()
             self.qemu, destination = destination, source
         finally:
-            measure.peak.ended.set()
+            measure.watch.ended.set()
             destination.__exit__()
         ram = facts['ram']
         return {**measured, 'copy_ms': (ended - copy_began) * 1000, 'whole_ms': (ended - began) * 1000,
                 'blackout_ms': facts['downtime'], 'rounds': ram['dirty-sync-count'],
-                'own_wire_bytes': ram['transferred'], 'pages': ram['normal'] + ram['duplicate']}
+                'own_wire_bytes': ram['transferred'], 'pages': ram['normal'] + ram['duplicate'],
+                'again_wire_bytes': again_at and measure.watch.sent_since(again_at)}
 
 
 def ended_well(qmp, limit_s):
-    """Waits for the end of a migration; cancels one that takes too long."""
-    deadline, cancelled = time.monotonic() + limit_s, False
+    """Waits for the end of a migration; cancels one that takes too long. Whether it has moved, and when
+    the second round began: by the wall's clock, or None."""
+    deadline, cancelled, again_at = time.monotonic() + limit_s, False, None
     while True:
         if not qmp.events and b'\n' not in qmp.buffer and not cancelled and not select.select(
                 [qmp.socket], [], [], max(deadline - time.monotonic(), 0))[0]:
             qmp.call('migrate_cancel')
             cancelled = True
         event = qmp.events.pop(0) if qmp.events else qmp.read()
+        if event.get('event') == 'MIGRATION_PASS' and event['data']['pass'] == 2:
+            again_at = time.time()
         status = event['data'].get('status') if event.get('event') == 'MIGRATION' else None
         if status == 'completed':
-            return True
+            return True, again_at
         if status == 'cancelled':
-            return False
+            return False, again_at
         if status == 'failed':
             raise Failure(f'QEMU: {qmp.call("query-migrate").get("error-desc")}')
 
 
-def contender(lab, name):
-    if name in GODWIT:
-        return ByGodwit(lab, GODWIT[name])
-    return ByScript(lab, BARE[name], SharedQemu if 'shared' in name else bare.BareQemu)
-
-
 @contextlib.contextmanager
-def started(lab, name):
-    runner = contender(lab, name)
+def started(lab, kind, name):
+    """The contender with its guest, which is checked at the end."""
+    disk = kind.make_disk(lab)
+    runner = ByGodwit(lab, GODWIT[name], kind, disk) if name in GODWIT else \
+        ByScript(lab, BARE[name], kind, disk, 'shared' in name)
     note(f'{name}: the guest starts')
-    runner.start()
     try:
-        yield runner
-        scan = runner.guest.scan()
-        if scan['verdict'] != 'good':
-            raise Failure(f'{name}: the guest has lost memory: {scan}')
+        runner.start()
+        try:
+            yield runner
+            runner.guest.check()
+        finally:
+            runner.stop()
     finally:
-        runner.stop()
+        if disk:
+            os.unlink(disk)
 
 
 # --- cases ------------------------------------------------------------------------------------
 
-def set_rate(guest, rate):
-    """Sets it, and waits until the guest has written for a second at its new rate."""
-    guest.ask(f'SET rate {rate}')
-    deadline = time.monotonic() + 5
-    while rate and guest.status()['achieved_mb_per_s'] < rate * 0.9 and time.monotonic() < deadline:
-        pass
-    return guest.status()['achieved_mb_per_s']
-
-
 def run_moves(lab, case, names, n_runs):
     """{contender: [runs]}"""
-    _, rate, _ = CASES[case]
+    _, kind, load, _ = CASES[case]
     found = {}
     for name in names:
         found[name] = []
-        with started(lab, name) as runner:
+        with started(lab, kind, name) as runner:
             for number in range(n_runs):
-                achieved = set_rate(runner.guest, rate)
+                achieved = runner.guest.set_load(load)
                 run = runner.move(MOVE_S)
-                set_rate(runner.guest, 0)
+                runner.guest.check_moved()
+                runner.guest.set_load(0)
                 if run is None:
                     note(f'{name} {number + 1}/{n_runs}: not done after {MOVE_S} s')
                     continue
-                run['achieved_mb_per_s'] = achieved
+                run['achieved'] = achieved
                 found[name].append(run)
                 note(f'{name} {number + 1}/{n_runs}: copy {run["copy_ms"]:.0f} ms, '
                      f'{run["wire_bytes"] / 1e6:.0f} MB, blackout {run["blackout_ms"]:.0f} ms')
@@ -334,11 +359,11 @@ def run_search(lab, names):
     found = {}
     for name in names:
         found[name] = []
-        with started(lab, name) as runner:
+        with started(lab, guests.SelfChecking, name) as runner:
             for rate in RATES:
-                achieved = set_rate(runner.guest, rate)
+                achieved = runner.guest.set_load(rate)
                 run = runner.move(CONVERGE_S)
-                set_rate(runner.guest, 0)
+                runner.guest.set_load(0)
                 found[name].append({'rate_mb_per_s': rate, 'achieved_mb_per_s': achieved,
                                     'copy_ms': run and run['copy_ms'],
                                     'blackout_ms': run and run['blackout_ms'],
@@ -369,14 +394,14 @@ def row(name, runs, base):
     memory = '/'.join(f'{statistics.median(r["daemons_mib"][i] for r in runs):.0f}' for i in (0, 1))
     return (f'{name:20} {number("copy_ms", 1000, 2):>7} {number("whole_ms", 1000, 2):>8} '
             f'{number("wire_bytes", 1e6):>7} {number("blackout_ms"):>9} {number("rounds"):>7} '
-            f'{again:>8} {number("cpu_s", 1, 2):>7} {daemons:>8.2f} {memory:>9}')
+            f'{again:>8} {number("again_wire_bytes", 1e6):>7} {number("cpu_s", 1, 2):>7} {daemons:>8.2f} {memory:>9}')
 
 
 def print_moves(case, found, n_runs):
-    link, rate, _ = CASES[case]
-    print(f'\n{case}: link {link or "unlimited"}, {rate} MB/s of pages written, medians of {n_runs}')
+    link, _, load, _ = CASES[case]
+    print(f'\n{case}: link {link or "unlimited"}, load {load}, medians of {n_runs}')
     print(f'{"":20} {"copy s":>7} {"whole s":>8} {"wire MB":>7} {"black. ms":>9} {"rounds":>7} '
-          f'{"again MB":>8} {"cpu s":>7} {"godwitd":>8} {"MiB s/d":>9}')
+          f'{"again MB":>8} {"wire MB":>7} {"cpu s":>7} {"godwitd":>8} {"MiB s/d":>9}')
     for name, runs in found.items():
         print(row(name, runs, MEMORY_MIB << 20))
 
@@ -450,7 +475,7 @@ def run_case(case, options, names):
         found = run_again()
         print_again(found)
         return found
-    link, _, contenders = CASES[case]
+    link, _, _, contenders = CASES[case]
     settings = [word for setting in options.set for word in ('--set', setting)]
     with Lab(f'c{os.getpid()}', *(('--link', link) if link else ()), *settings) as lab:
         if case == 'fastest':

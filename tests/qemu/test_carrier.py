@@ -12,7 +12,7 @@ from godwit_lab import Events, copying
 
 CARRIER = ('--route', 'carrier', '--verify')
 # 64 MiB at this rate take eight seconds, and the guest writes faster: it never ends by itself.
-SLOW = (*CARRIER, '--bandwidth', '8MiB/s')
+SLOW = (*CARRIER, '--bandwidth', '8MiB/s', '--codec', 'none')
 TEARDOWN_S = 60
 N_MOVES = 20
 N_RANDOM_MOVES = int(os.environ.get('GODWIT_VERIFIED_MOVES', '10'))
@@ -92,7 +92,7 @@ def test_qemu_is_told_the_real_rate(place):
 def test_the_bandwidth_changes_on_the_way(place, route):
     """At 2 MiB/s it would take half a minute and more, if the guest held still: it does not."""
     with Events(place.source) as events:
-        move = place.start_move('--route', route, '--verify', '--bandwidth', '2MiB/s')
+        move = place.start_move('--route', route, '--verify', '--codec', 'none', '--bandwidth', '2MiB/s')
         identity = events.wait_migration(copying())['id']
     place.source.godwit('migration', 'set', identity, '--bandwidth', 'unlimited')
     result = move.result()

@@ -8,7 +8,7 @@ from conftest import VM, refusal
 from godwit_lab import Events, copying
 
 # 64 MiB at this rate take eight seconds, and the guest writes faster: it never ends by itself.
-SLOW = ('--bandwidth', '8MiB/s')
+SLOW = ('--bandwidth', '8MiB/s', '--codec', 'none')
 TEARDOWN_S = 60
 
 

@@ -29,7 +29,7 @@ from godwit_lab import Events, copying
 
 UUID = '0b5e55ed-0000-4000-8000-6d6174726978'
 # At this rate one pass over the guest's memory takes longer than any case.
-SLOW = ('--bandwidth', '2MiB/s')
+SLOW = ('--bandwidth', '2MiB/s', '--codec', 'none')
 ENDS = (' -> completed', ' -> failed', ' -> cancelled')
 # The source has heard nothing, has asked the store and knows that the destination may run it.
 DISOWNED = 'the owner record was not taken back'

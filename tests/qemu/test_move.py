@@ -164,7 +164,7 @@ def test_the_owner_record_moves_along(lab, place):
 def test_a_cancelled_move_leaves_the_record_alone(lab, place):
     before = godwit_lab.owner_record(lab, place.guest.uuid())
     with godwit_lab.Events(place.source) as events:
-        move = place.start_move('--bandwidth', '8MiB/s')
+        move = place.start_move('--codec', 'none', '--bandwidth', '8MiB/s')
         identity = events.wait_migration(lambda event: event['state'] == 'precopy')['id']
         place.source.godwit('cancel', identity)
     assert move.result().json['state'] == 'cancelled'

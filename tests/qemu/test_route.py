@@ -11,8 +11,8 @@ MBIT = 125000
 FAST = 180000000  # GW_ROUTE_FAST_BYTES in engine/host/route.h
 
 
-def decision(migration):
-    return godwit_lab.only([d for d in migration['decisions'] if d['rule'] == 'route'])
+def decision(migration, rule='route'):
+    return godwit_lab.only([d for d in migration['decisions'] if d['rule'] == rule])
 
 
 def note(what, found):
@@ -40,6 +40,12 @@ def test_a_slow_link_is_for_the_carrier(slow):
     assert 5 * MBIT < found['inputs']['link_bytes_per_s'] < 600 * MBIT
     assert found['inputs']['codec_bytes_per_s'] > 10 * MBIT
     assert 'slower than pages are encoded' in found['because']
+    # Nobody named a codec either. Of the 64 MiB that the guest has filled half is noise.
+    codec = decision(migration, 'codec')
+    assert migration['codec'] == codec['chosen'] == 'zstd' and codec['inputs']['wanted'] == 'auto'
+    whole = migration['carrier']['pages']['whole'] * 4096
+    figures.append(f'200 Mbit/s, no codec named: {migration["wire_bytes"]} bytes for {whole} of whole pages')
+    assert migration['wire_bytes'] < 0.7 * whole
 
 
 def test_an_open_link_is_qemus(place):
@@ -52,6 +58,9 @@ def test_an_open_link_is_qemus(place):
     assert found['inputs']['link_bytes_per_s'] > 250 * MBIT, found
     if found['inputs']['link_bytes_per_s'] >= FAST:
         assert found['chosen'] == 'native' and 'so fast' in found['because']
+    codec = decision(migration, 'codec')
+    assert codec['inputs']['wanted'] == 'auto'
+    assert migration['codec'] == codec['chosen'] == {'native': 'none', 'carrier': 'zstd'}[found['chosen']]
 
 
 def test_a_limit_counts_as_a_slow_link(place):

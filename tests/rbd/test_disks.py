@@ -332,7 +332,8 @@ def test_precopy_gives_up_on_a_cluster_that_stands(one, resident, rate):
     guest.forget_the_dead()
     source, destination = guest.place()
     with Events(source) as events:
-        move = Move(source, VM, destination.name, '--bandwidth', rate, '--timeout', '3')
+        move = Move(source, VM, destination.name, '--codec', 'none', '--bandwidth', rate,
+                    '--timeout', '3')
         events.wait_migration(lambda event: event['state'] == 'precopy')
         with stopped(one.ceph, 'osd.0'):
             began = time.monotonic()

@@ -76,7 +76,7 @@ static void nothing_mapped_is_an_offer_too(void **state)
     struct gw_sender_ram ram;
     struct gw_error e;
     uint8_t secret[16];
-    json_t *json = json_pack("{s:i, s:s, s:[]}", "version", 1, "secret", SECRET, "blocks");
+    json_t *json = json_pack("{s:i, s:s, s:[]}", "version", 2, "secret", SECRET, "blocks");
 
     (void)state;
     assert_int_equal(gw_carrier_offer_from_json(json, 8, GUEST, secret, &ram, &e), 0);
@@ -86,7 +86,7 @@ static void nothing_mapped_is_an_offer_too(void **state)
 }
 
 #define BLOCK(name, bytes)    "{\"name\": " name ", \"bytes\": " bytes "}"
-#define OFFER(secret, blocks) "{\"version\": 1, \"secret\": \"" secret "\", \"blocks\": " blocks "}"
+#define OFFER(secret, blocks) "{\"version\": 2, \"secret\": \"" secret "\", \"blocks\": " blocks "}"
 
 static void what_is_malformed_is_refused(void **state)
 {
@@ -97,9 +97,9 @@ static void what_is_malformed_is_refused(void **state)
         {"{}", GW_E_UNSUPPORTED},
         {"[]", GW_E_UNSUPPORTED},
         {"{\"version\": \"1\", \"secret\": \"" SECRET "\", \"blocks\": []}", GW_E_UNSUPPORTED},
-        {"{\"version\": 2, \"secret\": \"" SECRET "\", \"blocks\": []}", GW_E_UNSUPPORTED},
-        {"{\"version\": 1, \"blocks\": []}", GW_E_PROTOCOL},
-        {"{\"version\": 1, \"secret\": \"" SECRET "\"}", GW_E_PROTOCOL},
+        {"{\"version\": 3, \"secret\": \"" SECRET "\", \"blocks\": []}", GW_E_UNSUPPORTED},
+        {"{\"version\": 2, \"blocks\": []}", GW_E_PROTOCOL},
+        {"{\"version\": 2, \"secret\": \"" SECRET "\"}", GW_E_PROTOCOL},
         {OFFER("", "[]"), GW_E_PROTOCOL},
         {OFFER("00112233445566778899aabbccddeef", "[]"), GW_E_PROTOCOL},
         {OFFER("00112233445566778899aabbccddeeff0", "[]"), GW_E_PROTOCOL},
@@ -153,7 +153,7 @@ static void as_many_blocks_as_there_may_be(void **state)
     uint8_t secret[16];
 
     (void)state;
-    json = json_pack("{s:i, s:s, s:o}", "version", 1, "secret", SECRET, "blocks", blocks);
+    json = json_pack("{s:i, s:s, s:o}", "version", 2, "secret", SECRET, "blocks", blocks);
     for (unsigned i = 0; i < GW_RAM_BLOCKS_MAX; i++) {
         char name[16];
 

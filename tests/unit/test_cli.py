@@ -320,7 +320,7 @@ def test_help_everywhere(command):
     (["migrate", "web1", "--to="], ["--to needs a value"]),
     (["migrate", "web1", "--bandwith=1gbit"], ["'--bandwith'", "did you mean '--bandwidth'?"]),
     (["migrate", "web1", "--bandwidth=100"], ["--bandwidth: '100'", "1gbit"]),
-    (["migrate", "web1", "--codec=zst"], ["--codec: 'zst'", "one of none|zstd"]),
+    (["migrate", "web1", "--codec=zst"], ["--codec: 'zst'", "one of auto|none|zstd"]),
     (["migrate", "web1", "--to=n2", "--route=raven"], ["--route: 'raven'", "auto|native|carrier"]),
     (["migrate", "web1", "--channels=0"], ["--channels: 0 is not within 1 and 64"]),
     (["migrate", "web1", "--channels=-1"], ["--channels: '-1' is not a whole number"]),
@@ -981,7 +981,7 @@ def test_completion_knows_names(daemon):
     assert complete("godwit --json vm stop ", daemon) == names
     assert complete("godwit migrate web1 --to ", daemon) == {"n1", "n2"}
     assert complete("godwit migrate web1 --to=n2", daemon) == {"n2"}
-    assert complete("godwit migrate web1 --codec ", daemon) == {"none", "zstd"}
+    assert complete("godwit migrate web1 --codec ", daemon) == {"auto", "none", "zstd"}
     assert complete("godwit migrate web1 --to n2 --co", daemon) == {"--codec"}
     assert complete("godwit cancel ", daemon) == {ID}
     daemon.stop()

@@ -32,6 +32,7 @@ static void test_there_and_back(void **state)
         {GW_FRAME_PAGES, GW_FRAME_PACKET_BYTES},
         {GW_FRAME_PAGES, GW_FRAME_MAX - GW_FRAME_HEADER_BYTES},
         {GW_FRAME_END, 0},
+        {GW_FRAME_SYNCED, 0},
     };
     struct gw_frame frame;
     size_t used;
@@ -87,10 +88,11 @@ static void test_refused(void **state)
 
     (void)state;
     refuse(0, 'X', GW_E_PROTOCOL);
-    refuse(4, 2, GW_E_UNSUPPORTED);
+    refuse(4, 1, GW_E_UNSUPPORTED);
     refuse(5, 0, GW_E_PROTOCOL);
-    refuse(5, 5, GW_E_PROTOCOL);
+    refuse(5, 6, GW_E_PROTOCOL);
     refuse(5, GW_FRAME_END, GW_E_PROTOCOL);    /* with 8 bytes */
+    refuse(5, GW_FRAME_SYNCED, GW_E_PROTOCOL); /* with 8 bytes */
     refuse(5, GW_FRAME_PACKET, GW_E_PROTOCOL); /* with 8 bytes */
     refuse(7, 4, GW_E_PROTOCOL);               /* of another lane */
     refuse(8, 0x80, GW_E_PROTOCOL);            /* 2 GiB */

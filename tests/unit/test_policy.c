@@ -133,7 +133,7 @@ static void bad_files_are_named_by_line(void **state)
         {"name: x\ntimeout_s: -1\n", "p.yaml:2: timeout_s: "},
         {"name: x\nfence_after_s: 3601\n", "p.yaml:2: fence_after_s: 3601 is not between 0 and"},
         {"name: x\nbandwidth: lots\n", "p.yaml:2: bandwidth: 'lots' is not a rate"},
-        {"name: x\ncodec: lz4\n", "p.yaml:2: codec: 'lz4' is not one of none, zstd"},
+        {"name: x\ncodec: lz4\n", "p.yaml:2: codec: 'lz4' is not one of auto, none, zstd"},
         {"name: x\nroute: sea\n", "p.yaml:2: route: 'sea' is not one of auto, native, carrier"},
         {"name: x\non_timeout: shrug\n", "p.yaml:2: on_timeout: 'shrug' is not one of cancel"},
         {"name: ../x\n", "p.yaml:1: name: '../x' is not a policy's name"},
@@ -186,7 +186,7 @@ static void policies_are_shown_as_json(void **state)
     (void)state;
     gw_policy_default(&policy);
     json = gw_policy_to_json(&policy);
-    assert_string_equal(json_string_value(json_object_get(json, "codec")), "none");
+    assert_string_equal(json_string_value(json_object_get(json, "codec")), "auto");
     assert_int_equal(json_integer_value(json_object_get(json, "blackout_ms")), 200);
     assert_int_equal(json_integer_value(json_object_get(json, "bandwidth")), 0);
     json_decref(json);
@@ -241,6 +241,31 @@ static void routes_have_names(void **state)
     }
 }
 
+static void codecs_have_names(void **state)
+{
+    static const enum gw_policy_codec codecs[] = {GW_POLICY_CODEC_AUTO, GW_POLICY_CODEC_NONE,
+                                                  GW_POLICY_CODEC_ZSTD};
+    struct gw_policy policy;
+    struct gw_error e;
+
+    (void)state;
+    gw_policy_default(&policy);
+    assert_int_equal(policy.codec, GW_POLICY_CODEC_AUTO);
+    for (size_t i = 0; i < GW_ARRAY_SIZE(codecs); i++) {
+        const char *name = gw_policy_codec_name(codecs[i]);
+        json_t *request = json_pack("{s:s}", "codec", name);
+        char text[64];
+        int n = snprintf(text, sizeof text, "name: x\ncodec: %s\n", name);
+
+        assert_int_equal(gw_policy_parse(text, (size_t)n, "p.yaml", &policy, &e), 0);
+        assert_int_equal(policy.codec, codecs[i]);
+        policy.codec = GW_POLICY_CODEC_NONE;
+        assert_int_equal(gw_policy_override(&policy, request, &e), 0);
+        assert_int_equal(policy.codec, codecs[i]);
+        json_decref(request);
+    }
+}
+
 static void bad_overrides_change_nothing(void **state)
 {
     static const char *const rows[] = {
@@ -285,6 +310,7 @@ int main(void)
         cmocka_unit_test(policies_are_shown_as_json),
         cmocka_unit_test(requests_override),
         cmocka_unit_test(routes_have_names),
+        cmocka_unit_test(codecs_have_names),
         cmocka_unit_test(bad_overrides_change_nothing),
     };
 

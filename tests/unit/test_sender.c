@@ -299,9 +299,14 @@ static void test_bytes_and_packets_pass(void **state)
     assert_int_equal(gw_receiver_take(&m.receiver, &frame, &m.error), 0);
     assert_int_equal(m.n_got, 3 + sizeof head);
     assert_int_equal(gw_barrier_round(&m.barrier), 0);
+    assert_false(m.receiver.synced);
     head[11] = GW_STREAM_SYNC;
     assert_int_equal(gw_receiver_take(&m.receiver, &frame, &m.error), 0);
     assert_int_equal(gw_barrier_round(&m.barrier), 1);
+    assert_true(m.receiver.synced);
+    frame.kind = GW_FRAME_SYNCED;
+    assert_int_equal(gw_receiver_take(&m.receiver, &frame, &m.error), -1);
+    assert_false(m.receiver.synced);
     frame.kind = GW_FRAME_END;
     assert_int_equal(gw_receiver_take(&m.receiver, &frame, &m.error), -1);
 }

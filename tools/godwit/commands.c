@@ -24,7 +24,7 @@ static const struct gw_option migrate_options[] = {
     {"route", "auto|native|carrier", "how the pages travel", GW_OPTION_CHOICE},
     {"transport", "TRANSPORT", "of the carrier: tcp, or tcp?plain=yes without encryption",
      GW_OPTION_TEXT},
-    {"codec", "none|zstd", "how they are compressed", GW_OPTION_CHOICE},
+    {"codec", "auto|none|zstd", "how they are compressed", GW_OPTION_CHOICE},
     {"bandwidth", "RATE", "at most so much: 1gbit, 100MiB/s, unlimited", GW_OPTION_RATE},
     {"blackout", "MS", "the longest pause of the guest to aim for", GW_OPTION_MS, .min = 1,
      .max = 60 * 1000},
