@@ -45,17 +45,30 @@ static int error_of(const struct nlmsghdr *head)
     return ((const struct nlmsgerr *)NLMSG_DATA(head))->error;
 }
 
-static void note(struct gw_conns *conns, const struct inet_diag_msg *msg,
-                 const struct inet_diag_sockid *wanted)
+/* What is looked for, and where it is noted. */
+struct search {
+    struct inet_diag_req_v2 body;
+    struct gw_conns *conns; /* those that go to the address in the body; or NULL, and */
+    uint64_t n_unread;      /* the sum over those that come to it */
+};
+
+static void note(struct search *s, const struct inet_diag_msg *msg)
 {
-    if (conns->n < GW_CONNS_MAX && msg->id.idiag_dport == wanted->idiag_dport &&
-        memcmp(msg->id.idiag_dst, wanted->idiag_dst, sizeof wanted->idiag_dst) == 0)
-        conns->ids[conns->n++] = msg->id;
+    const struct inet_diag_sockid *wanted = &s->body.id, *id = &msg->id;
+
+    if (!s->conns) {
+        if (id->idiag_sport == wanted->idiag_sport &&
+            memcmp(id->idiag_src, wanted->idiag_src, sizeof id->idiag_src) == 0)
+            s->n_unread += msg->idiag_rqueue;
+        return;
+    }
+    if (s->conns->n < GW_CONNS_MAX && id->idiag_dport == wanted->idiag_dport &&
+        memcmp(id->idiag_dst, wanted->idiag_dst, sizeof id->idiag_dst) == 0)
+        s->conns->ids[s->conns->n++] = *id;
 }
 
 /* One datagram of the answer: 1 if it was the last, 0 if more follow, or a negative errno. */
-static int take(struct gw_conns *conns, const void *data, size_t n_bytes,
-                const struct inet_diag_sockid *wanted)
+static int take(struct search *s, const void *data, size_t n_bytes)
 {
     const struct nlmsghdr *head = data;
 
@@ -65,42 +78,59 @@ static int take(struct gw_conns *conns, const void *data, size_t n_bytes,
         if (head->nlmsg_type == NLMSG_ERROR)
             return error_of(head);
         if (head->nlmsg_len >= NLMSG_LENGTH(sizeof(struct inet_diag_msg)))
-            note(conns, NLMSG_DATA(head), wanted);
+            note(s, NLMSG_DATA(head));
     }
     return 0;
 }
 
-static int find(int fd, struct gw_conns *conns, const struct inet_diag_req_v2 *body)
+static int search(struct search *s)
 {
     _Alignas(struct nlmsghdr) char data[16384];
-    int r = ask(fd, NLM_F_DUMP, body);
+    gw_autoclose int fd = open_diag();
+    int r = fd < 0 ? fd : ask(fd, NLM_F_DUMP, &s->body);
 
     while (r == 0) {
         ssize_t n = recv(fd, data, sizeof data, MSG_DONTWAIT);
 
-        r = n < 0 ? -errno : take(conns, data, (size_t)n, &body->id);
+        r = n < 0 ? -errno : take(s, data, (size_t)n);
     }
     return r < 0 ? r : 0;
 }
 
+static struct search established(const char *host)
+{
+    return (struct search){.body = {.sdiag_family = strchr(host, ':') ? AF_INET6 : AF_INET,
+                                    .sdiag_protocol = IPPROTO_TCP,
+                                    .idiag_states = 1u << TCP_ESTABLISHED}};
+}
+
 int gw_conns_find(struct gw_conns *conns, const char *host, uint16_t port)
 {
-    struct inet_diag_req_v2 body = {.sdiag_family = strchr(host, ':') ? AF_INET6 : AF_INET,
-                                    .sdiag_protocol = IPPROTO_TCP,
-                                    .idiag_states = 1u << TCP_ESTABLISHED,
-                                    .id = {.idiag_dport = htons(port)}};
-    gw_autoclose int fd = -1;
+    struct search s = established(host);
     int r;
 
-    *conns = (struct gw_conns){.family = body.sdiag_family};
-    if (inet_pton(body.sdiag_family, host, body.id.idiag_dst) != 1)
+    *conns = (struct gw_conns){.family = s.body.sdiag_family};
+    s.conns = conns;
+    s.body.id.idiag_dport = htons(port);
+    if (inet_pton(s.body.sdiag_family, host, s.body.id.idiag_dst) != 1)
         return -EINVAL;
-    fd = open_diag();
-    if (fd < 0)
-        return fd;
-    r = find(fd, conns, &body);
+    r = search(&s);
     if (r < 0)
         conns->n = 0;
+    return r;
+}
+
+int gw_conns_unread(const char *host, uint16_t port, uint64_t *n_bytesp)
+{
+    struct search s = established(host);
+    int r;
+
+    s.body.id.idiag_sport = htons(port);
+    if (inet_pton(s.body.sdiag_family, host, s.body.id.idiag_src) != 1)
+        return -EINVAL;
+    r = search(&s);
+    if (r == 0)
+        *n_bytesp = s.n_unread;
     return r;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether TCP connections of another process still stand, asked of the kernel (sock_diag(7)).
+ * Whether TCP connections of another process still stand, and whether it reads them; asked of the
+ * kernel (sock_diag(7)).
  *
  * Finding them goes through the whole table of sockets, which takes a millisecond where that is
  * large; looking at them again takes some microseconds. Neither blocks. It needs CAP_NET_ADMIN, and
@@ -28,5 +29,11 @@ int gw_conns_find(struct gw_conns *conns, const char *host, uint16_t port);
 /* How many of those that were found are not established any more: the other side has closed or
  * reset them, or this one has. A negative errno: that is not known. */
 int gw_conns_n_ended(const struct gw_conns *conns);
+
+/*
+ * How much has come over the established connections to this port of ours, host:port, that its
+ * process has not read yet. 0, or a negative errno, and *n_bytesp is unchanged.
+ */
+int gw_conns_unread(const char *host, uint16_t port, uint64_t *n_bytesp);
 
 #endif

@@ -281,7 +281,7 @@ json_t *gw_native_default_capabilities(void)
 
 json_t *gw_native_default_parameters(void)
 {
-    /* the last one is what a carrier that is no more has measured; 0: QEMU measures by itself */
+    /* the last one is what a migration that is no more has said; 0: QEMU measures by itself */
     return json_pack("{s:i, s:i, s:i}", "max-bandwidth", 128 << 20, "downtime-limit", 300,
                      "avail-switchover-bandwidth", 0);
 }

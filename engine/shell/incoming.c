@@ -204,6 +204,8 @@ static void other_message(struct gw_migration *m, unsigned type, const json_t *b
 {
     if (type == GW_WIRE_VERIFY)
         take_verify(incoming_of(m), body);
+    if (type == GW_WIRE_CATCH_UP)
+        gw_incoming_catch_up(incoming_of(m));
     if (type == GW_WIRE_FRAMES && m->vm && m->vm->net)
         gw_guestnet_inject(m->vm->net, json_object_get(body, "frames"));
 }
@@ -354,6 +356,8 @@ static void fini(struct gw_migration *m)
         event_free(in->patience);
     if (in->writes)
         event_free(in->writes);
+    if (in->catch_up)
+        event_free(in->catch_up);
     gw_qmp_session_cancel_call(&in->writes_call);
     gw_findings_fini(&in->findings);
     gw_vm_spec_free(in->spec);

@@ -44,6 +44,7 @@ struct incoming {
     char carrier_path[108]; /* where QEMU listens for the carrier */
     json_t *verify_request; /* came before QEMU has said that it has loaded everything */
     bool completed;         /* it has */
+    struct event *catch_up; /* QEMU had more to read when it was last looked at */
 };
 
 static inline struct incoming *incoming_of(struct gw_migration *m)
@@ -72,6 +73,9 @@ void gw_incoming_vm_gone(struct gw_migration *m, const struct gw_error *error);
 /* incoming_listen.c */
 void gw_incoming_arm(struct incoming *in);
 void gw_incoming_listen(struct incoming *in);
+
+/* incoming_catch_up.c: the source is told when QEMU has read what has come for it. */
+void gw_incoming_catch_up(struct incoming *in);
 
 /* incoming_query.c: whether that is how an id looks; whether the journal knows it. */
 bool gw_incoming_is_id(const char *id);

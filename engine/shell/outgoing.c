@@ -396,6 +396,8 @@ static void other_message(struct gw_migration *m, unsigned type, const json_t *b
 
     if (type == GW_WIRE_HASHES && o->verifying)
         gw_verify_take_hashes(m->verify, body);
+    if (type == GW_WIRE_CAUGHT_UP)
+        gw_outgoing_caught_up(o);
     if ((type != GW_WIRE_HEARD && type != GW_WIRE_LOCKED) || !m->conn ||
         gw_peer_offset(m->conn, &offset_ns, &uncertainty_ns, NULL) < 0)
         return;
@@ -479,8 +481,10 @@ static void qemu_event(struct gw_migration *m, const char *name, uint64_t at_ns)
 
     if (strcmp(name, "STOP") == 0 && net)
         gw_guestnet_paused(net, at_ns);
-    if (strcmp(name, "MIGRATION_PASS") == 0)
+    if (strcmp(name, "MIGRATION_PASS") == 0) {
+        gw_outgoing_round_begins(outgoing_of(m));
         gw_outgoing_ask_for_figures(outgoing_of(m));
+    }
 }
 
 static void fini(struct gw_migration *m)
@@ -499,12 +503,15 @@ static void fini(struct gw_migration *m)
     gw_qmp_session_cancel_call(&o->limit_call);
     gw_qmp_session_cancel_call(&o->goodput_call);
     gw_qmp_session_cancel_call(&o->bandwidth_call);
+    gw_qmp_session_cancel_call(&o->hold_call);
     gw_peer_measure_cancel(&o->measure);
     gw_peer_free(o->connecting);
     if (o->progress_timer)
         event_free(o->progress_timer);
     if (o->hear_timer)
         event_free(o->hear_timer);
+    if (o->catch_up)
+        event_free(o->catch_up);
     json_decref(o->facts);
     json_decref(o->spec);
     json_decref(o->peer_facts);

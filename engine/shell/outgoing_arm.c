@@ -111,6 +111,7 @@ static void arm(struct outgoing *o)
     m->record.codec = terms.codec;
     o->zero_pages = terms.zero_pages;
     o->knows_goodput = json_object_get(mine.parameters, "avail-switchover-bandwidth");
+    gw_outgoing_hold_switchover(o, terms.parameters);
     set_both(o, GW_OP_ARM, gw_steal_ptr(&terms.capabilities), gw_steal_ptr(&terms.parameters));
     gw_native_terms_fini(&terms);
 }

@@ -120,7 +120,7 @@ static void take_figures(struct outgoing *o, const json_t *reply)
     if (o->base.machine.phase == GW_PRECOPY && !o->base.carrier)
         gw_conns_find(&o->conns, o->host, o->port);
     if (o->base.machine.phase == GW_PRECOPY &&
-        gw_converge_round(&o->converge, p->round, p->remaining_bytes))
+        gw_converge_round(&o->converge, gw_outgoing_free_rounds(o, p->round), p->remaining_bytes))
         gw_outgoing_settle_for_the_policy(o);
     gw_migration_post(&o->base, &ev);
 }

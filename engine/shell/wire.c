@@ -17,19 +17,20 @@ struct header {
 _Static_assert(sizeof(struct header) == GW_WIRE_HEADER_BYTES, "the header has no padding");
 
 static const char *const type_names[GW_WIRE_TYPE_MAX] = {
-    [GW_WIRE_HELLO] = "HELLO",       [GW_WIRE_PREPARE] = "PREPARE",
-    [GW_WIRE_PREPARED] = "PREPARED", [GW_WIRE_SWITCHING] = "SWITCHING",
-    [GW_WIRE_LOST] = "LOST",         [GW_WIRE_COMMIT] = "COMMIT",
-    [GW_WIRE_RUNNING] = "RUNNING",   [GW_WIRE_FINISHED] = "FINISHED",
-    [GW_WIRE_ABORT] = "ABORT",       [GW_WIRE_ABORTED] = "ABORTED",
-    [GW_WIRE_FAILED] = "FAILED",     [GW_WIRE_QUERY] = "QUERY",
-    [GW_WIRE_BUSY] = "BUSY",         [GW_WIRE_ASK] = "ASK",
-    [GW_WIRE_TELL] = "TELL",         [GW_WIRE_PING] = "PING",
-    [GW_WIRE_PONG] = "PONG",         [GW_WIRE_JOIN] = "JOIN",
-    [GW_WIRE_JOINED] = "JOINED",     [GW_WIRE_NODES] = "NODES",
-    [GW_WIRE_FRAMES] = "FRAMES",     [GW_WIRE_HEARD] = "HEARD",
-    [GW_WIRE_VERIFY] = "VERIFY",     [GW_WIRE_HASHES] = "HASHES",
-    [GW_WIRE_LOCKED] = "LOCKED",
+    [GW_WIRE_HELLO] = "HELLO",         [GW_WIRE_PREPARE] = "PREPARE",
+    [GW_WIRE_PREPARED] = "PREPARED",   [GW_WIRE_SWITCHING] = "SWITCHING",
+    [GW_WIRE_LOST] = "LOST",           [GW_WIRE_COMMIT] = "COMMIT",
+    [GW_WIRE_RUNNING] = "RUNNING",     [GW_WIRE_FINISHED] = "FINISHED",
+    [GW_WIRE_ABORT] = "ABORT",         [GW_WIRE_ABORTED] = "ABORTED",
+    [GW_WIRE_FAILED] = "FAILED",       [GW_WIRE_QUERY] = "QUERY",
+    [GW_WIRE_BUSY] = "BUSY",           [GW_WIRE_ASK] = "ASK",
+    [GW_WIRE_TELL] = "TELL",           [GW_WIRE_PING] = "PING",
+    [GW_WIRE_PONG] = "PONG",           [GW_WIRE_JOIN] = "JOIN",
+    [GW_WIRE_JOINED] = "JOINED",       [GW_WIRE_NODES] = "NODES",
+    [GW_WIRE_FRAMES] = "FRAMES",       [GW_WIRE_HEARD] = "HEARD",
+    [GW_WIRE_VERIFY] = "VERIFY",       [GW_WIRE_HASHES] = "HASHES",
+    [GW_WIRE_LOCKED] = "LOCKED",       [GW_WIRE_CATCH_UP] = "CATCH_UP",
+    [GW_WIRE_CAUGHT_UP] = "CAUGHT_UP",
 };
 
 const char *gw_wire_type_name(unsigned type)

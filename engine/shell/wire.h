@@ -47,7 +47,9 @@ enum gw_wire_type {
     GW_WIRE_HEARD = 22,  /* when the guest's first frame came out of its tap */
     GW_WIRE_VERIFY = 23, /* hash the guest's memory: verify.h */
     GW_WIRE_HASHES = 24,
-    GW_WIRE_LOCKED = 25, /* when its disks on RBD were locked by the destination */
+    GW_WIRE_LOCKED = 25,   /* when its disks on RBD were locked by the destination */
+    GW_WIRE_CATCH_UP = 26, /* say when your QEMU has read all that has come for it */
+    GW_WIRE_CAUGHT_UP = 27,
     GW_WIRE_TYPE_MAX
 };
 

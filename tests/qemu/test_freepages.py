@@ -90,10 +90,18 @@ def test_a_verified_move_sends_all_of_it(lab, balloonless):
 
 @pytest.mark.parametrize('balloon', ['none', 'free-page-hints'])
 def test_what_the_blackout_costs(lab, balloon):
-    """Figures only: a guest that writes nothing, as fast as it goes."""
+    """A guest that writes nothing, as fast as it goes. The switchover waits for the destination."""
     with guest(lab, balloon=balloon) as made:
         made.ask('SET rate 0')
         moves = [move(made, '--route', 'native') for _ in range(N_BLACKOUTS)]
+    waits = [[d['because'] for d in m['decisions'] if d['rule'] == 'switchover'] for m in moves]
+    if balloon == 'none':
+        assert not any(waits)
+    else:
+        # Where nothing at all is left before QEMU has been slowed down, it does not wait.
+        assert all('longer' in held[0] for held in waits)
+        assert sum('has read all' in held[-1] for held in waits) > len(moves) // 2, waits
+        assert all(m['wire_bytes'] < (256 << 20) - FREE for m in moves)
     device = sorted(migration['breakdown']['device_ms'] for migration in moves)
     figures.append(f'balloon {balloon}: device_ms {statistics.median(device):.1f} ({device[0]:.1f} to '
                    f'{device[-1]:.1f}), medians of {len(moves)}: blackout '

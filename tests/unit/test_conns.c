@@ -93,11 +93,41 @@ static void others_are_not_found(void **state)
     close(listener);
 }
 
+static void what_nobody_has_read_is_counted(void **state)
+{
+    uint64_t n_unread = 1;
+    char bytes[3000] = {0};
+    uint16_t port;
+    int listener = listening(&port);
+    struct pair one = connected(listener, port), two = connected(listener, port);
+
+    (void)state;
+    assert_int_equal(gw_conns_unread("127.0.0.1", port, &n_unread), 0);
+    assert_int_equal(n_unread, 0);
+    assert_int_equal(write(one.here, bytes, 1000), 1000);
+    assert_int_equal(write(two.here, bytes, 2000), 2000);
+    assert_int_equal(write(one.there, bytes, 500), 500); /* the other way */
+    assert_int_equal(gw_conns_unread("127.0.0.1", port, &n_unread), 0);
+    assert_int_equal(n_unread, 3000);
+    assert_int_equal(read(two.there, bytes, 1500), 1500);
+    assert_int_equal(gw_conns_unread("127.0.0.1", port, &n_unread), 0);
+    assert_int_equal(n_unread, 1500);
+    assert_int_equal(gw_conns_unread("127.0.0.2", port, &n_unread), 0);
+    assert_int_equal(n_unread, 0);
+    assert_int_equal(gw_conns_unread("a.name", port, &n_unread), -EINVAL);
+    close(one.here);
+    close(one.there);
+    close(two.here);
+    close(two.there);
+    close(listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(those_that_end_are_seen),
         cmocka_unit_test(others_are_not_found),
+        cmocka_unit_test(what_nobody_has_read_is_counted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
