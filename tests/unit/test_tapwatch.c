@@ -53,16 +53,40 @@ static int remove_tap(void **state)
     return system("ip link del br0");
 }
 
+#define FOR_GUEST "\x52\x54\x00\x77\x00\x64\x02\x00\x00\x00\x00\x01"
+#define NO_MAC    "\0\0\0\0\0\0"
+
 /* A frame into the tap, as the bridge would send one; number stands in its last byte. */
-static void send_frame(struct gw_macmove *mm, uint8_t number)
+static void send_bytes(struct gw_macmove *mm, const char *bytes, size_t n, uint8_t number)
 {
     uint8_t frame[GW_MACMOVE_HEADER_BYTES + 60] = {0};
 
-    memcpy(frame + GW_MACMOVE_HEADER_BYTES, "\x52\x54\x00\x77\x00\x64\x02\x00\x00\x00\x00\x01", 12);
-    frame[GW_MACMOVE_HEADER_BYTES + 12] = 0x88;
-    frame[GW_MACMOVE_HEADER_BYTES + 13] = 0xb5;
+    memcpy(frame + GW_MACMOVE_HEADER_BYTES, bytes, n);
     frame[sizeof frame - 1] = number;
     assert_int_equal(gw_macmove_inject(mm, frame, sizeof frame, NULL), 0);
+}
+
+static void send_frame(struct gw_macmove *mm, uint8_t number)
+{
+    send_bytes(mm, FOR_GUEST "\x88\xb5", 14, number);
+}
+
+/* Number 7: an ARP request, to which there is an answer. */
+static void send_question(struct gw_macmove *mm)
+{
+    static const char request[] =
+        FOR_GUEST "\x08\x06\0\x01\x08\0\x06\x04\0\x01" NO_MAC "\x0a\0\0\x01" NO_MAC "\x0a\0\0\x02";
+
+    send_bytes(mm, request, sizeof request - 1, 7);
+}
+
+/* Not what the kernel itself says on a new bridge. */
+static bool is_ours(const uint8_t *frame, ssize_t n_bytes)
+{
+    const uint8_t *type = frame + sizeof(struct virtio_net_hdr) + 12;
+
+    return n_bytes == (ssize_t)(sizeof(struct virtio_net_hdr) + 60) &&
+           ((type[0] == 0x88 && type[1] == 0xb5) || (type[0] == 0x08 && type[1] == 0x06));
 }
 
 /* Every test frame that the tap's own queue holds, by its number; other frames are passed over. */
@@ -73,8 +97,7 @@ static void read_numbers(char *numbers, size_t size)
     ssize_t got;
 
     while ((got = read(tap_fd, frame, sizeof frame)) > 0)
-        if (got == (ssize_t)(sizeof(struct virtio_net_hdr) + 60) && frame[22] == 0x88 &&
-            frame[23] == 0xb5 && n + 1 < size)
+        if (is_ours(frame, got) && n + 1 < size)
             numbers[n++] = (char)('0' + frame[got - 1]);
     numbers[n] = '\0';
 }
@@ -155,25 +178,29 @@ static json_t *round_trip(json_t *frames)
     return again;
 }
 
-/* As QEMU reads its tap; what the kernel itself says on a new bridge is passed over. */
+/* As QEMU reads its tap. */
 static void read_one(void)
 {
     struct pollfd waiting = {.fd = tap_fd, .events = POLLIN};
     uint8_t frame[2048];
+    ssize_t n;
 
     do {
         assert_int_equal(poll(&waiting, 1, 5000), 1);
-        assert_true(read(tap_fd, frame, sizeof frame) > 0);
-    } while (frame[22] != 0x88 || frame[23] != 0xb5);
+        n = read(tap_fd, frame, sizeof frame);
+        assert_true(n > 0);
+    } while (!is_ours(frame, n));
 }
 
-/* The guest answers what has come. */
-static void guest_speaks(void)
+/* The guest answers the question. */
+static void guest_answers(void)
 {
+    static const char reply[] =
+        "\x02\x00\x00\x00\x00\x01\x52\x54\x00\x77\x00\x64\x08\x06\0\x01\x08\0\x06\x04\0\x02" NO_MAC
+        "\x0a\0\0\x02" NO_MAC "\x0a\0\0\x01";
     uint8_t frame[sizeof(struct virtio_net_hdr) + 60] = {0};
 
-    memcpy(frame + sizeof(struct virtio_net_hdr),
-           "\x02\x00\x00\x00\x00\x01\x52\x54\x00\x77\x00\x64\x88\xb5", 14);
+    memcpy(frame + sizeof(struct virtio_net_hdr), reply, sizeof reply - 1);
     assert_int_equal(write(tap_fd, frame, sizeof frame), sizeof frame);
 }
 
@@ -226,9 +253,9 @@ static void what_a_paused_qemu_swallowed_is_sent_too(void **state)
 
     (void)state;
     begin(&s);
-    send_frame(&s.mm, 7);
+    send_question(&s.mm);
     read_one();
-    guest_speaks(); /* it had this one */
+    guest_answers(); /* it had this one */
     send_frame(&s.mm, 1);
     read_one();
     gw_guestnet_paused(s.net, gw_clock_ns());
@@ -256,9 +283,9 @@ static void a_swallowed_filler_means_that_all_before_was_delivered(void **state)
 
     (void)state;
     begin(&s);
-    send_frame(&s.mm, 7);
+    send_question(&s.mm);
     read_one();
-    guest_speaks();
+    guest_answers();
     gw_guestnet_paused(s.net, gw_clock_ns());
     read_one(); /* the filler */
     send_frame(&s.mm, 1);
@@ -273,9 +300,9 @@ static void a_frame_that_the_guest_may_have_missed_is_sent_again(void **state)
 
     (void)state;
     begin(&s);
-    send_frame(&s.mm, 7);
+    send_question(&s.mm);
     read_one();
-    guest_speaks();
+    guest_answers();
     send_frame(&s.mm, 1);
     read_one();
     gw_guestnet_paused(s.net, gw_clock_ns());
@@ -304,9 +331,9 @@ static void nothing_came_nothing_goes(void **state)
 
     (void)state;
     begin(&s);
-    send_frame(&s.mm, 7);
+    send_question(&s.mm);
     read_one();
-    guest_speaks();
+    guest_answers();
     gw_guestnet_paused(s.net, gw_clock_ns());
     read_one();
     end(&s, "");
@@ -342,9 +369,9 @@ static void an_old_frame_is_not_sent_again(void **state)
 
     (void)state;
     begin(&s);
-    send_frame(&s.mm, 7);
+    send_question(&s.mm);
     read_one();
-    guest_speaks();
+    guest_answers();
     gw_guestnet_paused(s.net, gw_clock_ns() + 60 * GW_NS_PER_MS);
     send_frame(&s.mm, 1);
     end(&s, "1");
@@ -358,10 +385,10 @@ static void of_a_flood_the_end_is_kept(void **state)
     (void)state;
     begin(&s);
     for (int i = 0; i < 3000; i++) {
-        send_frame(&s.mm, 7);
+        send_question(&s.mm);
         read_one();
     }
-    guest_speaks();
+    guest_answers();
     send_frame(&s.mm, 1);
     read_one();
     gw_guestnet_paused(s.net, gw_clock_ns());
