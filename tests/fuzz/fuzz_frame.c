@@ -17,6 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct {
     struct gw_ram ram;
     size_t n_sent;
+    volatile uint8_t read; /* each byte, so that the sanitizers look at it */
 } f;
 
 static int take(struct gw_receiver *receiver, const void *bytes, size_t n, struct gw_error *e)
@@ -24,7 +25,8 @@ static int take(struct gw_receiver *receiver, const void *bytes, size_t n, struc
     (void)receiver;
     (void)e;
     for (size_t i = 0; i < n; i++)
-        f.n_sent += ((const uint8_t *)bytes)[i] | 1u; /* reads each */
+        f.read += ((const uint8_t *)bytes)[i];
+    f.n_sent += n;
     return 0;
 }
 
