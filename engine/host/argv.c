@@ -118,6 +118,8 @@ static const char *lean_chipset(const char *machine)
 static void add_machine(struct args *args, const struct gw_vm_spec *spec,
                         const struct gw_vm_runtime *runtime)
 {
+    char prealloc[48] = "";
+
     addf(args, "-name", "guest=%s,debug-threads=on", spec->name);
     add2(args, "-uuid", spec->uuid);
     addf(args, "-machine", "%s,memory-backend=ram0%s", spec->machine, lean_chipset(spec->machine));
@@ -127,8 +129,11 @@ static void add_machine(struct args *args, const struct gw_vm_spec *spec,
     addf(args, "-smp", "%u", spec->cpus);
     addf(args, "-m", "%lluM", (unsigned long long)(spec->memory_bytes >> 20));
     /* shared memory, so that the carrier can map the guest's RAM */
-    addf(args, "-object", "memory-backend-memfd,id=ram0,size=%llu,share=on",
-         (unsigned long long)spec->memory_bytes);
+    if (runtime->prefault_threads)
+        snprintf(prealloc, sizeof prealloc, ",prealloc=on,prealloc-threads=%u",
+                 runtime->prefault_threads);
+    addf(args, "-object", "memory-backend-memfd,id=ram0,size=%llu,share=on%s",
+         (unsigned long long)spec->memory_bytes, prealloc);
     add(args, "-nodefaults");
     add(args, "-no-user-config");
 }
@@ -266,6 +271,10 @@ static int add_from_template(struct args *args, const struct gw_vm_spec *spec,
             return -1;
         add_taken(args, text);
     }
+    /* It becomes prealloc=on of every backend, also of the one that QEMU makes for a plain -m
+     * (object_register_sugar_prop() in system/vl.c). */
+    if (runtime->prefault_threads)
+        add(args, "-mem-prealloc");
     return 0;
 }
 

@@ -13,18 +13,20 @@
 
 /* What belongs to one start on one node. Everything is borrowed. */
 struct gw_vm_runtime {
-    const char *qemu;         /* the program */
-    const char *qmp_path;     /* where QEMU creates its QMP socket; at most 107 bytes */
-    const char *run_dir;      /* existing private directory for other sockets, without a "/" at the
-                                 end; may be NULL for a VM that is not adopted */
-    const char *const *taps;  /* for each NIC of the spec the tap to open */
-    size_t n_taps;            /* must be the spec's n_nics */
-    const char *console_path; /* the serial console is appended to it; NULL: the spec's
-                                 console.log, or nowhere */
-    bool incoming;            /* wait for a migration */
-    enum gw_accel accel;      /* decided: GW_ACCEL_KVM or GW_ACCEL_TCG */
-    const char *ceph_conf;    /* of the cluster that disks on RBD are in; NULL: librados looks */
-    const char *ceph_user;    /* without "client."; NULL: librados takes "admin" */
+    const char *qemu;          /* the program */
+    const char *qmp_path;      /* where QEMU creates its QMP socket; at most 107 bytes */
+    const char *run_dir;       /* existing private directory for other sockets, without a "/" at the
+                                  end; may be NULL for a VM that is not adopted */
+    const char *const *taps;   /* for each NIC of the spec the tap to open */
+    size_t n_taps;             /* must be the spec's n_nics */
+    const char *console_path;  /* the serial console is appended to it; NULL: the spec's
+                                  console.log, or nowhere */
+    bool incoming;             /* wait for a migration */
+    unsigned prefault_threads; /* QEMU takes all of the guest's RAM first, with so many threads (of
+                                  an adopted VM as many as it has CPUs); 0: as it is touched */
+    enum gw_accel accel;       /* decided: GW_ACCEL_KVM or GW_ACCEL_TCG */
+    const char *ceph_conf;     /* of the cluster that disks on RBD are in; NULL: librados looks */
+    const char *ceph_user;     /* without "client."; NULL: librados takes "admin" */
 };
 
 /*

@@ -29,6 +29,7 @@ struct gw_native_wishes {
     bool verify;    /* both memories are compared before the commit: nothing of QEMU's */
     bool all_pages; /* also those that the guest has free: see host/freepages.h. Costs multifd */
     uint32_t fence_after_s; /* 0 to 3600, see shell/fence.h; 0: never */
+    bool prefault;          /* the destination's QEMU is started as host/prefault.h says */
 };
 
 /*

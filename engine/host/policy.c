@@ -23,6 +23,7 @@ struct policy_file {
     enum gw_policy_codec *codec;
     enum gw_policy_route *route;
     enum gw_policy_on_timeout *on_timeout;
+    bool *prefault;
 };
 
 static const cyaml_strval_t codec_names[] = {
@@ -58,6 +59,7 @@ static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_ENUM_PTR("on_timeout", OPTIONAL | CYAML_FLAG_STRICT, struct policy_file, on_timeout,
                          on_timeout_names, GW_ARRAY_SIZE(on_timeout_names)),
     CYAML_FIELD_UINT_PTR("fence_after_s", OPTIONAL, struct policy_file, fence_after_s),
+    CYAML_FIELD_BOOL_PTR("prefault", OPTIONAL, struct policy_file, prefault),
     CYAML_FIELD_END,
 };
 
@@ -233,6 +235,8 @@ static int take(const struct policy_file *from, struct gw_policy *policy, const 
         policy->route = *from->route;
     if (from->on_timeout)
         policy->on_timeout = *from->on_timeout;
+    if (from->prefault)
+        policy->prefault = *from->prefault;
     return take_numbers(from, policy, text, len, file, e);
 }
 
@@ -430,11 +434,20 @@ static int override_numbers(struct gw_policy *policy, const json_t *request, str
     return 0;
 }
 
+static int override_prefault(struct gw_policy *policy, const json_t *value, struct gw_error *e)
+{
+    if (!json_is_boolean(value))
+        return gw_error_set(e, GW_E_USAGE, "prefault is neither true nor false");
+    policy->prefault = json_is_true(value);
+    return 0;
+}
+
 int gw_policy_override(struct gw_policy *policy, const json_t *request, struct gw_error *e)
 {
     const json_t *bandwidth = json_object_get(request, "bandwidth");
     const json_t *codec = json_object_get(request, "codec");
     const json_t *route = json_object_get(request, "route");
+    const json_t *prefault = json_object_get(request, "prefault");
     struct gw_policy changed = *policy;
 
     if (bandwidth && !json_is_null(bandwidth) && override_bandwidth(&changed, bandwidth, e) < 0)
@@ -442,6 +455,8 @@ int gw_policy_override(struct gw_policy *policy, const json_t *request, struct g
     if (codec && !json_is_null(codec) && override_codec(&changed, codec, e) < 0)
         return -1;
     if (route && !json_is_null(route) && override_route(&changed, route, e) < 0)
+        return -1;
+    if (prefault && !json_is_null(prefault) && override_prefault(&changed, prefault, e) < 0)
         return -1;
     if (override_numbers(&changed, request, e) < 0)
         return -1;
@@ -451,12 +466,13 @@ int gw_policy_override(struct gw_policy *policy, const json_t *request, struct g
 
 json_t *gw_policy_to_json(const struct gw_policy *policy)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:I}", "name",
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:I, s:b}", "name",
                      policy->name, "description", policy->description, "bandwidth",
                      (json_int_t)policy->bandwidth_bytes_per_s, "blackout_ms",
                      (json_int_t)policy->blackout_ms, "channels", (json_int_t)policy->channels,
                      "codec", gw_policy_codec_name(policy->codec), "route",
                      gw_policy_route_name(policy->route), "zstd_level",
                      (json_int_t)policy->zstd_level, "timeout_s", (json_int_t)policy->timeout_s,
-                     "on_timeout", "cancel", "fence_after_s", (json_int_t)policy->fence_after_s);
+                     "on_timeout", "cancel", "fence_after_s", (json_int_t)policy->fence_after_s,
+                     "prefault", (int)policy->prefault);
 }

@@ -13,12 +13,14 @@
  *     timeout_s: 0
  *     on_timeout: cancel
  *     fence_after_s: 0
+ *     prefault: false               true or false
  *
  * Only the name is required; what is absent has gw_policy_default()'s value.
  */
 #ifndef GW_HOST_POLICY_H
 #define GW_HOST_POLICY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <jansson.h>
@@ -62,6 +64,8 @@ struct gw_policy {
     /* When the guest has run on the destination for so long and the source still does not answer,
      * its QEMU is fenced, see shell/fence.h; 0: never. At most an hour. */
     unsigned fence_after_s;
+    bool prefault; /* the destination takes all of the guest's RAM before the copy: host/prefault.h
+                    */
 };
 
 /* The built-in "default", the same as policies/presets/default.yaml. */
@@ -82,9 +86,9 @@ int gw_policy_parse(const char *text, size_t len, const char *file, struct gw_po
 
 /*
  * Puts the members that a request may carry over the policy's own: bandwidth (a number of bytes/s
- * or a string), blackout_ms, channels, codec, route, zstd_level, timeout_s, fence_after_s. Members
- * of other names are somebody else's and left alone; so is a null. Returns 0, or -1 with GW_E_USAGE
- * naming the member, and then *policy is unchanged.
+ * or a string), blackout_ms, channels, codec, route, zstd_level, timeout_s, fence_after_s,
+ * prefault. Members of other names are somebody else's and left alone; so is a null. Returns 0, or
+ * -1 with GW_E_USAGE naming the member, and then *policy is unchanged.
  */
 int gw_policy_override(struct gw_policy *policy, const json_t *request, struct gw_error *e);
 

@@ -32,6 +32,7 @@ static int read_policy(struct gw_daemon *d, struct gw_http_request *request,
         .zstd_level = policy->zstd_level,
         .carrier = policy->route == GW_POLICY_ROUTE_CARRIER,
         .fence_after_s = policy->fence_after_s,
+        .prefault = policy->prefault,
     };
     out->auto_route = policy->route == GW_POLICY_ROUTE_AUTO;
     return 0;
@@ -65,7 +66,7 @@ void gw_api_migrations_start(struct gw_http_api *api, struct gw_http_request *re
     static const char *const known[] = {"vm",        "to",          "policy",    "route",
                                         "codec",     "bandwidth",   "channels",  "zstd_level",
                                         "timeout_s", "blackout_ms", "transport", "verify",
-                                        NULL};
+                                        "prefault",  NULL};
     struct gw_daemon *d = gw_api_daemon(api);
     struct gw_outgoing_request out = {0};
     struct gw_policy policy;

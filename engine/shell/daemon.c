@@ -29,14 +29,14 @@ static int64_t wall_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-uint64_t gw_daemon_reserved_bytes(const struct gw_daemon *d)
+uint64_t gw_daemon_reserved_bytes(const struct gw_daemon *d, const struct gw_vm *except)
 {
     const struct gw_vm *vm;
     uint64_t sum = 0;
 
     TAILQ_FOREACH (vm, &d->vms, link)
-        if (vm->incoming)
-            sum += vm->spec->memory_bytes;
+        if (vm->incoming && vm != except)
+            sum += vm->spec->memory_bytes - gw_vm_prefaulted_bytes(vm);
     return sum;
 }
 

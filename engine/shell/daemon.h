@@ -100,8 +100,9 @@ const char *gw_daemon_migration_address(const struct gw_daemon *d);
 /* Asks whether KVM may be used; call->done comes from the loop. */
 void gw_daemon_ask_kvm(struct gw_daemon *d, struct gw_accel_call *call);
 
-/* Memory that guests on their way here will take, in bytes. */
-uint64_t gw_daemon_reserved_bytes(const struct gw_daemon *d);
+/* Memory that guests on their way here will take and have not taken yet, in bytes; except, which
+ * may be NULL, does not count. */
+uint64_t gw_daemon_reserved_bytes(const struct gw_daemon *d, const struct gw_vm *except);
 
 /* Peers. A connection to the node of that name; NULL with *error. */
 struct gw_peer_conn *gw_daemon_connect(struct gw_daemon *d, const char *node,

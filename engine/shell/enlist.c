@@ -255,7 +255,7 @@ void gw_enlist_start(struct gw_daemon *daemon, struct gw_vm_spec *spec, struct g
         finish(e, &error);
         return;
     }
-    gw_vm_launch(daemon, spec, false, &e->launch_call);
+    gw_vm_launch(daemon, spec, 0, &e->launch_call);
 }
 
 void gw_enlist_adopt(struct gw_daemon *daemon, const char *qmp_path, pid_t pid, const char *name,

@@ -301,6 +301,7 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         json_object_set_new(body, "port", json_string(in->port));
         json_object_set(body, "facts", in->facts);
         json_object_set_new(body, "verify", json_boolean(m->verify));
+        json_object_set_new(body, "prefault", json_boolean(m->vm && m->vm->prefault));
         if (in->carrier_offer)
             json_object_set(body, "carrier", in->carrier_offer);
     }
@@ -457,6 +458,7 @@ static int take_prepare(struct incoming *in, const char *from, const json_t *bod
     in->peer_facts = json_deep_copy(facts);
     align(in->peer_facts, in->spec);
     m->only_check = json_is_true(json_object_get(body, "only_check"));
+    gw_migration_allow_prefault(m, in->spec);
     in->guest_runs = json_is_true(json_object_get(facts, "guest_runs"));
     snprintf(m->vm_name, sizeof m->vm_name, "%s", in->spec->name);
     snprintf(m->vm_uuid, sizeof m->vm_uuid, "%s", in->spec->uuid);

@@ -94,7 +94,9 @@ static void launch_if_it_fits(struct incoming *in)
     if (compare(in, in->early) < 0)
         return;
     in->launch_call.done = launched;
-    gw_vm_launch(in->base.daemon, gw_steal_ptr(&in->spec), true, &in->launch_call);
+    gw_vm_launch(in->base.daemon, gw_steal_ptr(&in->spec),
+                 GW_VM_LAUNCH_INCOMING | (in->base.wishes.prefault ? GW_VM_LAUNCH_PREFAULT : 0),
+                 &in->launch_call);
 }
 
 static void ceph_answered(struct gw_ceph_ask *ask)

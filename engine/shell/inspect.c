@@ -70,17 +70,25 @@ static json_t *vms_of(struct gw_daemon *daemon, const struct gw_vm *except)
     return list;
 }
 
+static void add_to(json_t *facts, const char *key, uint64_t n)
+{
+    json_t *value = json_object_get(facts, key);
+
+    json_integer_set(value, json_integer_value(value) + (json_int_t)n);
+}
+
 /* What this node says as a destination, QEMU left out. */
 static json_t *node_facts(struct gw_daemon *daemon, const struct gw_vm_spec *spec,
                           const struct gw_vm *vm, json_t *disks, struct gw_error *error)
 {
-    uint64_t own = vm && vm->incoming ? spec->memory_bytes : 0;
     json_t *facts = gw_facts_host(gw_nodes_self(daemon->nodes), error);
 
     if (!facts)
         return NULL;
     json_object_set_new(facts, "mem_reserved_bytes",
-                        json_integer((json_int_t)(gw_daemon_reserved_bytes(daemon) - own)));
+                        json_integer((json_int_t)gw_daemon_reserved_bytes(daemon, vm)));
+    if (vm)
+        add_to(facts, "mem_available_bytes", gw_vm_prefaulted_bytes(vm));
     json_object_set_new(facts, "disks", disks ? json_incref(disks) : disks_of(spec, vm ? 1 : 0));
     json_object_set_new(facts, "vms", vms_of(daemon, vm));
     return facts;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/prefault.h"
 #include "shell/daemon.h"
 #include "shell/error_json.h"
 #include "shell/migration.h"
@@ -560,6 +561,11 @@ static void set_limits(struct gw_migration *m)
         m->machine.limits.switchover_ns += VERIFY_LIMIT_NS;
 }
 
+void gw_migration_allow_prefault(struct gw_migration *m, const struct gw_vm_spec *spec)
+{
+    m->machine.limits.preparing_ns += gw_prefault_limit_ns(spec, m->wishes.prefault);
+}
+
 int gw_migration_begin(struct gw_migration *m, struct gw_error *error)
 {
     struct gw_update update;
@@ -641,12 +647,12 @@ json_t *gw_migration_to_json(const struct gw_migration *m)
 
 json_t *gw_wishes_to_json(const struct gw_native_wishes *w)
 {
-    return json_pack("{s:I, s:I, s:I, s:b, s:I, s:b, s:b, s:b, s:I}", "bandwidth_bytes_per_s",
+    return json_pack("{s:I, s:I, s:I, s:b, s:I, s:b, s:b, s:b, s:I, s:b}", "bandwidth_bytes_per_s",
                      (json_int_t)w->bandwidth_bytes_per_s, "blackout_ms",
                      (json_int_t)w->blackout_ms, "channels", (json_int_t)w->channels, "zstd",
                      (int)w->zstd, "zstd_level", (json_int_t)w->zstd_level, "carrier",
                      (int)w->carrier, "verify", (int)w->verify, "all_pages", (int)w->all_pages,
-                     "fence_after_s", (json_int_t)w->fence_after_s);
+                     "fence_after_s", (json_int_t)w->fence_after_s, "prefault", (int)w->prefault);
 }
 
 int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct gw_error *error)
@@ -672,6 +678,7 @@ int gw_wishes_from_json(const json_t *json, struct gw_native_wishes *w, struct g
         .verify = json_is_true(json_object_get(json, "verify")),
         .fence_after_s = (uint32_t)fence,
         .all_pages = json_is_true(json_object_get(json, "all_pages")),
+        .prefault = json_is_true(json_object_get(json, "prefault")),
     };
     return 0;
 }

@@ -135,6 +135,10 @@ void gw_migration_close_carrier(struct gw_migration *m);
 int gw_migration_open_verify(struct gw_migration *m, const char *info_ramblock,
                              struct gw_error *error);
 
+/* More time for PREPARING, where the destination's QEMU of this spec takes all RAM first. Before
+ * gw_migration_begin(), with the wishes. */
+void gw_migration_allow_prefault(struct gw_migration *m, const struct gw_vm_spec *spec);
+
 /* What status shows. A new reference. */
 json_t *gw_migration_to_json(const struct gw_migration *m);
 

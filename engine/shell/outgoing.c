@@ -348,6 +348,7 @@ static int take_prepared(struct outgoing *o, const json_t *body, struct gw_error
     json_decref(o->peer_facts);
     o->peer_facts = json_incref((json_t *)facts);
     o->peer_verifies = json_is_true(json_object_get(body, "verify"));
+    gw_outgoing_note_prefault(o, body);
     o->base.prepared = true;
     if (o->base.only_check) /* it has been shown to work; now everything is undone */
         gw_migration_post(&o->base, &(struct gw_event){.type = GW_EV_CANCEL});
@@ -612,6 +613,8 @@ int gw_outgoing_start(struct gw_daemon *daemon, const struct gw_outgoing_request
     if (!o)
         return -1;
     o->base.wishes = request->wishes;
+    o->base.wishes.prefault &= !request->only_check;
+    gw_migration_allow_prefault(&o->base, vm->spec);
     o->base.machine.verify = request->wishes.verify;
     gw_outgoing_take_route(o, request);
     o->base.only_check = request->only_check;

@@ -145,6 +145,26 @@ void gw_outgoing_choose_route(struct outgoing *o)
     o->auto_route = false;
 }
 
+/* A release of before there was such a wish has not read it, and says nothing. */
+void gw_outgoing_note_prefault(struct outgoing *o, const json_t *prepared)
+{
+    struct gw_migration *m = &o->base;
+    bool is_done = json_is_true(json_object_get(prepared, "prefault"));
+    json_t *decisions;
+
+    if (!m->wishes.prefault || !m->vm)
+        return;
+    decisions = json_pack(
+        "[o]",
+        gw_decision_new("prefault",
+                        json_pack("{s:I}", "memory_bytes", (json_int_t)m->vm->spec->memory_bytes),
+                        is_done ? "before the copy" : "as pages come",
+                        is_done ? "as pages come" : "before the copy",
+                        is_done ? "asked for" : "godwitd of the destination is too old for it"));
+    gw_record_decisions(&m->record, decisions, GW_PREPARING, gw_clock_ns());
+    json_decref(decisions);
+}
+
 void gw_outgoing_take_route(struct outgoing *o, const struct gw_outgoing_request *request)
 {
     struct gw_migration *m = &o->base;

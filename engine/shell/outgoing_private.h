@@ -89,6 +89,8 @@ void gw_outgoing_vm_gone(struct gw_migration *m, const struct gw_error *error);
 void gw_outgoing_take_route(struct outgoing *o, const struct gw_outgoing_request *request);
 /* With PREPARE, where nobody has said: all is known by then that this node can know. */
 void gw_outgoing_choose_route(struct outgoing *o);
+/* With PREPARED: whether the guest's RAM is there already, where the policy asks for that. */
+void gw_outgoing_note_prefault(struct outgoing *o, const json_t *prepared);
 
 /* outgoing_arm.c: QEMU's settings. */
 void gw_outgoing_arm(struct outgoing *o);

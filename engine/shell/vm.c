@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 
 #include "host/argv.h"
+#include "host/prefault.h"
 #include "host/tap.h"
 #include "shell/daemon.h"
 #include "shell/guestaddr.h"
@@ -20,6 +22,7 @@
 #include "util/tree.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
+#define LAUNCH_TIMEOUT_NS  UINT64_C(10000000000) /* beside what takes the RAM */
 
 static const struct timeval quit_patience = {.tv_sec = 5};
 /* A QEMU that closes QMP is mostly about to end by itself, with words that say why. */
@@ -477,8 +480,12 @@ static void qmp_closed(struct gw_qmp_handler *handler, const struct gw_error *er
 
 static int open_qmp(struct gw_vm *vm, struct gw_error *error)
 {
-    static const struct gw_qmp_link_options options = {.session.want_oob = true};
+    struct gw_qmp_link_options options = {.session.want_oob = true};
+    uint64_t more_ns = gw_prefault_limit_ns(vm->spec, vm->prefault);
 
+    if (vm->launching && more_ns)
+        options.connect_timeout_ns = options.session.handshake_timeout_ns =
+            LAUNCH_TIMEOUT_NS + more_ns;
     vm->qmp_is_closed = false;
     vm->qmp_handler =
         (struct gw_qmp_handler){.ready = qmp_ready, .event = qmp_event, .closed = qmp_closed};
@@ -556,6 +563,7 @@ static int start_qemu(struct gw_vm *vm, struct gw_error *error)
         .taps = taps,
         .n_taps = vm->n_taps,
         .incoming = vm->incoming,
+        .prefault_threads = vm->prefault ? gw_prefault_threads((unsigned)get_nprocs()) : 0,
         .accel = vm->accel,
         .ceph_conf = vm->daemon->config->ceph_conf,
         .ceph_user = vm->daemon->config->ceph_user,
@@ -610,7 +618,7 @@ static void accel_known(struct gw_accel_call *call, bool kvm, const char *why)
     launch(vm);
 }
 
-void gw_vm_launch(struct gw_daemon *daemon, struct gw_vm_spec *spec, bool incoming,
+void gw_vm_launch(struct gw_daemon *daemon, struct gw_vm_spec *spec, unsigned flags,
                   struct gw_vm_call *call)
 {
     struct launch *l = calloc(1, sizeof *l);
@@ -626,7 +634,8 @@ void gw_vm_launch(struct gw_daemon *daemon, struct gw_vm_spec *spec, bool incomi
         return;
     }
     vm = vm_new(daemon, spec);
-    vm->incoming = incoming;
+    vm->incoming = (flags & GW_VM_LAUNCH_INCOMING) != 0;
+    vm->prefault = (flags & GW_VM_LAUNCH_PREFAULT) != 0;
     vm->launching = true;
     vm->launch_call = call;
     l->vm = vm;
@@ -686,6 +695,15 @@ int gw_vm_take_over(struct gw_daemon *daemon, struct gw_vm_spec *spec,
     vm->addresses = gw_guestaddr_open(vm);
     gw_guestaddr_from_json(vm->addresses, claim->addresses);
     return 0;
+}
+
+uint64_t gw_vm_prefaulted_bytes(const struct gw_vm *vm)
+{
+    uint64_t bytes = 0;
+
+    if (vm->prefault)
+        gw_process_rss(&vm->process, &bytes);
+    return bytes < vm->spec->memory_bytes ? bytes : vm->spec->memory_bytes;
 }
 
 json_t *gw_vm_to_json(const struct gw_vm *vm)

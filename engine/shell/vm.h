@@ -60,6 +60,7 @@ struct gw_vm {
     bool has_run;        /* as far as QEMU's status tells: the guest has executed something here */
     bool loads;          /* as far as QEMU's status tells: not all of the guest is here yet */
     bool launching;      /* until QMP answers; a QEMU that never does is killed */
+    bool prefault;       /* it is launched with all of its RAM */
     bool in_journal;
     bool ended, qmp_is_closed;
     bool status_is_old;        /* the guest was stopped or resumed since query-status was sent */
@@ -89,13 +90,19 @@ struct gw_vm {
     unsigned n_taps; /* those that this daemon made */
 };
 
+enum gw_vm_launch_flags {
+    GW_VM_LAUNCH_INCOMING = 1, /* it waits for a guest from another node */
+    GW_VM_LAUNCH_PREFAULT = 2, /* with all of its RAM: host/prefault.h */
+};
+
 /*
- * Starts QEMU for spec, which is taken in any case: taps, command line, process, QMP. The guest
+ * Starts QEMU for spec, which is taken in any case: taps, command line, process, QMP. flags are of
+ * enum gw_vm_launch_flags, or 0. The guest
  * does not run when call->done comes: `cont` is the caller's. On failure everything is removed
  * again, and done has the reason with the last words of QEMU; the vm given to done then is NULL.
  * done may come before this returns.
  */
-void gw_vm_launch(struct gw_daemon *daemon, struct gw_vm_spec *spec, bool incoming,
+void gw_vm_launch(struct gw_daemon *daemon, struct gw_vm_spec *spec, unsigned flags,
                   struct gw_vm_call *call);
 
 /* A QEMU that is there already: adopted, or left behind by this daemon's predecessor. */
@@ -147,6 +154,9 @@ void gw_vm_save(struct gw_vm *vm);
 
 struct gw_vm *gw_vm_find(struct gw_daemon *daemon, const char *name);
 struct gw_vm *gw_vm_find_uuid(struct gw_daemon *daemon, const char *uuid);
+
+/* What a VM that is launched with all of its RAM has of it by now; 0 for others. */
+uint64_t gw_vm_prefaulted_bytes(const struct gw_vm *vm);
 
 /* {"name", "uuid", "state", …} as in the API. A new reference. */
 json_t *gw_vm_to_json(const struct gw_vm *vm);

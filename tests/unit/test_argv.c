@@ -133,6 +133,45 @@ static void who_wants_no_balloon_gets_none(void **state)
     gw_argv_free(argv);
 }
 
+/* The whole command line with all RAM taken first, or without. */
+static char *line_of(const struct gw_vm_spec *spec, unsigned prefault_threads)
+{
+    const struct gw_vm_runtime runtime = {.qemu = "qemu",
+                                          .qmp_path = "/q",
+                                          .incoming = true,
+                                          .prefault_threads = prefault_threads,
+                                          .accel = GW_ACCEL_TCG};
+    struct gw_error e;
+    char **argv, *line;
+
+    assert_int_equal(gw_argv_build(spec, &runtime, &argv, &e), 0);
+    line = gw_argv_render(argv);
+    gw_argv_free(argv);
+    return line;
+}
+
+static void all_memory_is_taken_where_that_is_wanted(void **state)
+{
+    gw_auto(vm_spec) struct gw_vm_spec *spec = load("name: a\nuuid: " UUID "\nmemory: 64M\n");
+    gw_auto(vm_spec) struct gw_vm_spec *adopted = load("name: a\nuuid: " UUID "\nmemory: 64M\n");
+    static const char *const template[] = {"-m", "64"};
+    gw_autofree char *lazy = line_of(spec, 0), *eager = line_of(spec, 3), *theirs = NULL;
+
+    (void)state;
+    assert_null(strstr(lazy, "prealloc"));
+    assert_non_null(strstr(eager, "memory-backend-memfd,id=ram0,size=67108864,share=on,prealloc=on,"
+                                  "prealloc-threads=3 "));
+    assert_null(strstr(eager, "-mem-prealloc"));
+    adopted->adopted_argv = calloc(2, sizeof *adopted->adopted_argv);
+    for (; adopted->n_adopted_argv < 2; adopted->n_adopted_argv++)
+        adopted->adopted_argv[adopted->n_adopted_argv] = strdup(template[adopted->n_adopted_argv]);
+    free(lazy);
+    lazy = line_of(adopted, 0);
+    theirs = line_of(adopted, 3);
+    assert_null(strstr(lazy, "prealloc"));
+    assert_non_null(strstr(theirs, "qemu -m 64 -mem-prealloc "));
+}
+
 static void only_q35_is_made_lean(void **state)
 {
     static const struct {
@@ -450,6 +489,7 @@ int main(void)
         cmocka_unit_test(the_whole_command_line),
         cmocka_unit_test(an_image_in_ceph_is_opened_by_librbd),
         cmocka_unit_test(who_wants_no_balloon_gets_none),
+        cmocka_unit_test(all_memory_is_taken_where_that_is_wanted),
         cmocka_unit_test(only_q35_is_made_lean),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(cpu_aliases_keep_further_properties),

@@ -602,6 +602,9 @@ def test_migrate_sends_numbers_in_their_units(daemon, migration):
     godwit("migrate", "web1", "--to", "n2", "--verify", daemon=daemon)
     posts = [r for r in daemon.requests if r.method == "POST"]
     assert posts[-1].body == {"vm": "web1", "to": "n2", "verify": True}
+    godwit("migrate", "web1", "--to", "n2", "--prefault", daemon=daemon)
+    posts = [r for r in daemon.requests if r.method == "POST"]
+    assert posts[-1].body == {"vm": "web1", "to": "n2", "prefault": True}
 
 
 @pytest.mark.parametrize("rate, bytes_per_s", [("500mbit", 62500000), ("unlimited", 0)])

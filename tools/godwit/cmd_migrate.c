@@ -34,6 +34,8 @@ static json_t *migrate_body(const struct gw_args *args)
     gw_cli_put_text(body, "codec", gw_args_text(args, "codec"));
     if (gw_args_flag(args, "verify"))
         json_object_set_new(body, "verify", json_true());
+    if (gw_args_flag(args, "prefault"))
+        json_object_set_new(body, "prefault", json_true());
     put_number(body, args, "bandwidth", "bandwidth", 1);
     put_number(body, args, "blackout", "blackout_ms", 1);
     put_number(body, args, "channels", "channels", 1);

@@ -33,6 +33,7 @@ static const struct gw_option migrate_options[] = {
      .max = 7ull * 86400 * 1000},
     {"verify", NULL, "compare the memory on both nodes before the guest runs there",
      GW_OPTION_FLAG},
+    {"prefault", NULL, "take all of its memory there before the copy begins", GW_OPTION_FLAG},
     {"reconnect", "S", "look so long for a godwitd that went away (default 15)", GW_OPTION_S,
      .max = 86400 * 1000},
     {"progress", NULL, "tell on stderr how it is doing (default on a terminal)", GW_OPTION_FLAG},
