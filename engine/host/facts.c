@@ -279,6 +279,7 @@ static const struct field fact_fields[] = {
     {"name", TEXT, ON_SOURCE},
     {"uuid", TEXT, ON_SOURCE},
     {"memory_bytes", SIZE, ON_SOURCE},
+    {"ram_backends", SIZE, ON_SOURCE | OPTIONAL},
     {"machine", TEXT, ON_SOURCE},
     {"accel", TEXT, ON_SOURCE},
     {"cpu_model", TEXT, ON_SOURCE},

@@ -5,7 +5,8 @@
  *
  * Of the source:      node, boot_id, name, uuid, memory_bytes, machine (resolved: "pc-q35-10.0"),
  *                     accel, qemu_version ("10.0.2"), cpu_model, cpu_features, blocked_reasons[],
- *                     disks[], bridges[] (that the VM needs), capabilities[]
+ *                     disks[], bridges[] (that the VM needs), capabilities[], ram_backends (how
+ *                     many hold its memory; absent: not known), guest_runs
  * Of the destination: node, boot_id, qemu_version, machines[], accels[] (that work: "kvm", "tcg"),
  *                     mem_available_bytes, mem_reserved_bytes, cpu_features (of the same model
  *                     there), disks[] (the same paths), bridges[] (that exist), vms[{name, uuid}],

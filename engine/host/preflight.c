@@ -152,13 +152,39 @@ static void check_versions(const struct comparison *c)
              "%s moves from QEMU %s to %s; moving back is not supported by QEMU", c->vm, from,
              c->version);
     }
-    if (strcmp(text_of(c->source, "accel"), "tcg") == 0 &&
-        gw_preflight_compare_versions(from, "8.0", 2) < 0) {
+}
+
+/*
+ * When QEMU takes up which pages of a RAM block were written, TCG's translations have to notice the
+ * next write. It resets them by an offset in the block where an address among all blocks is meant
+ * (cpu_physical_memory_sync_dirty_bitmap() in include/exec/ram_addr.h of 10.0), so that is done for
+ * the first block only: with two, what a guest wrote to the second one was lost in each of the
+ * moves that were tried with 10.0.2, with and without Godwit. A paused guest writes nothing.
+ */
+static void check_tcg(const struct comparison *c)
+{
+    const char *from = text_of(c->source, "qemu_version");
+    uint64_t n_backends = size_of(c->source, "ram_backends");
+    struct gw_finding *f;
+
+    if (strcmp(text_of(c->source, "accel"), "tcg") != 0)
+        return;
+    if (gw_preflight_compare_versions(from, "8.0", 2) < 0) {
         f = ERROR(c, "qemu-broken", from,
                   "QEMU %s loses pages that the guest writes during a migration under TCG", from);
         gw_finding_hint(f,
                         "restart %s with QEMU 8.2 or newer (the guest's memory would be corrupt "
                         "after the move), or with KVM",
+                        c->vm);
+    } else if (n_backends > 1 && json_is_true(json_object_get(c->source, "guest_runs"))) {
+        f = ERROR(
+            c, "qemu-broken", from,
+            "under TCG QEMU %s loses pages that the guest writes during a migration to all but "
+            "the first of its %" PRIu64 " memory backends",
+            from, n_backends);
+        gw_finding_hint(f,
+                        "restart %s with all of its memory in one backend, without NUMA nodes or "
+                        "DIMMs of their own (it would be corrupt after the move), or with KVM",
                         c->vm);
     }
 }
@@ -455,6 +481,7 @@ void gw_preflight_compare(const json_t *source, const json_t *destination,
     check_blocked(&c);
     check_machine(&c);
     check_versions(&c);
+    check_tcg(&c);
     check_accel(&c);
     check_cpu(&c);
     check_cpu_level(&c);

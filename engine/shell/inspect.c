@@ -169,10 +169,14 @@ static void add_guest(json_t *facts, const struct gw_vm *vm, const json_t *repli
 {
     const struct gw_vm_spec *spec = vm->spec;
     json_t *blocked = json_object_get(json_object_get(replies, "migrate"), "blocked-reasons");
+    const json_t *memdev = json_object_get(replies, "memdev");
 
     json_object_set_new(facts, "name", json_string(spec->name));
     json_object_set_new(facts, "uuid", json_string(spec->uuid));
     json_object_set_new(facts, "memory_bytes", json_integer((json_int_t)spec->memory_bytes));
+    if (json_is_array(memdev))
+        json_object_set_new(facts, "ram_backends",
+                            json_integer((json_int_t)json_array_size(memdev)));
     json_object_set_new(facts, "machine", json_string(spec->machine));
     json_object_set_new(facts, "accel", json_string(gw_accel_name(vm->accel)));
     json_object_set_new(facts, "cpu_model", json_string(spec->cpu));
@@ -263,6 +267,7 @@ void gw_inspect_start(struct gw_inspect *inspect, struct gw_vm *vm,
     gw_qmp_batch_add(b, vm->qmp, "capabilities", false, "query-migrate-capabilities", NULL);
     gw_qmp_batch_add(b, vm->qmp, "parameters", false, "query-migrate-parameters", NULL);
     gw_qmp_batch_add(b, vm->qmp, "machines", false, "query-machines", NULL);
+    gw_qmp_batch_add(b, vm->qmp, "memdev", true, "query-memdev", NULL);
     gw_qmp_batch_add(b, vm->qmp, "yank", true, "query-yank", NULL);
     gw_qmp_batch_add(b, vm->qmp, "cpu", true, "query-cpu-model-expansion",
                      json_pack("{s:s, s:o}", "type", "full", "model", cpu_model(vm->spec->cpu)));
