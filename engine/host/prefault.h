@@ -23,7 +23,7 @@ bool gw_prefault_happens(const struct gw_vm_spec *spec, bool wanted);
 
 /*
  * How much longer than another a launch may take then, 0 for one without: 16 s for each GiB. One
- * thread on a busy machine where page faults are expensive was seen to need 4 s for each.
+ * thread on a busy machine where page faults are expensive was seen to need 6 s for each.
  */
 uint64_t gw_prefault_limit_ns(const struct gw_vm_spec *spec, bool wanted);
 
