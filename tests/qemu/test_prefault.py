@@ -3,12 +3,14 @@
 import json
 import os
 import statistics
+import subprocess
 
 import pytest
 
 import godwit_lab
-from conftest import figures
+from conftest import figures, refusal
 from place import VM
+from test_refused import configured
 
 MEMORY_KIB = 256 << 10  # of which the guest uses a third
 N_MOVES = int(os.environ.get('GODWIT_PREFAULT_MOVES', '3'))
@@ -126,3 +128,35 @@ def test_a_check_takes_nothing(place, early):
         log.seek(start)
         text = log.read()
     assert ' starting ' in text and 'prealloc' not in text, text
+
+
+@pytest.fixture
+def scarce(place, tmp_path):
+    """The destination's daemon reads of 400 MiB that are available, and of 84 from when its QEMU is
+    there: a guest of 256 MiB has taken its own by then, and QEMU 60."""
+    node, meminfo, program = place.destination, tmp_path / 'meminfo', tmp_path / 'qemu'
+
+    def available(mib):
+        return f'MemTotal: 1048576 kB\\nMemFree: 0 kB\\nMemAvailable: {mib << 10} kB\\n'
+
+    program.write_text(f'#!/bin/sh\ncase "$*" in *-incoming*) printf \'{available(84)}\' > {meminfo};; esac\n'
+                       f'exec {godwit_lab.which_qemu()} "$@"\n')
+    program.chmod(0o755)
+    meminfo.write_text(available(400).replace('\\n', '\n'))
+    with configured(node, qemu=str(program)):
+        # in the daemon's own mount namespace: ip netns exec has made one
+        subprocess.check_call(['nsenter', '-t', str(node.daemon_pid()), '-m', 'mount', '--bind',
+                               str(meminfo), '/proc/meminfo'])
+        yield
+
+
+def test_what_was_taken_is_not_asked_for_again(place, scarce):
+    """Preflight looks twice: before there is a QEMU, and at what that one can do."""
+    migration = place.move('--route', 'native', '--prefault')
+    assert decision(migration) == ['before the copy']
+
+
+def test_what_was_not_taken_is_asked_for(place, scarce):
+    """The same without: the memory went to somebody else meanwhile."""
+    refusal(place.source.migrate(VM, place.destination.name, '--route', 'native', check=False), 1,
+            'incompatible', 'memory', '84 MiB')
