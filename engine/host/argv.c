@@ -137,9 +137,11 @@ static void add_machine(struct args *args, const struct gw_vm_spec *spec,
     add_taken(args, gw_argv_cpu(spec->cpu));
     addf(args, "-smp", "%u", spec->cpus);
     addf(args, "-m", "%lluM", (unsigned long long)(spec->memory_bytes >> 20));
-    /* shared memory, so that the carrier can map the guest's RAM */
-    addf(args, "-object", "memory-backend-memfd,id=ram0,size=%llu,share=on",
-         (unsigned long long)spec->memory_bytes);
+    /* Shared memory, so that the carrier can map the guest's RAM. A memory-backend-memfd would be
+     * the same, but QEMU maps it at any multiple of 4 KiB, and there it gets no huge pages. */
+    addf(args, "-object",
+         "memory-backend-file,id=ram0,size=%llu,share=on,align=2M,mem-path=/proc/self/fd/%d",
+         (unsigned long long)spec->memory_bytes, GW_ARGV_RAM_FD);
     add2(args, "-global", LEAN_CPU);
     add(args, "-nodefaults");
     add(args, "-no-user-config");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -18,6 +19,8 @@
 
 #include "host/adopt.h"
 #include "host/argv.h"
+#include "util/cleanup.h"
+#include "util/shmem.h"
 
 #define QEMU       "qemu-system-x86_64"
 #define TIMEOUT_MS 30000
@@ -42,7 +45,8 @@ static void the_whole_command_line(void **state)
         "qemu -name guest=web1,debug-threads=on -uuid " UUID
         " -machine q35,memory-backend=ram0" LEAN " -accel tcg"
         " -cpu qemu64,svm=off,+cx16,+lahf-lm,+popcnt,+sse4.1,+sse4.2,+ssse3,+aes"
-        " -smp 2 -m 1024M -object memory-backend-memfd,id=ram0,size=1073741824,share=on"
+        " -smp 2 -m 1024M -object memory-backend-file,id=ram0,size=1073741824,share=on"
+        ",align=2M,mem-path=/proc/self/fd/3"
         " -global apic-common.vapic=off"
         " -nodefaults -no-user-config"
         " -kernel /boot/k -initrd /boot/i -append 'a='\\''b'\\'', c'"
@@ -244,14 +248,20 @@ static bool qemu_is_missing(void)
 
 static void start(struct running *q, char *const *argv)
 {
+    gw_autoclose int ram_fd = gw_shmem_new(64 << 20);
     int fds[2];
 
+    assert_true(ram_fd >= 0);
     assert_int_equal(pipe(fds), 0);
     q->pid = fork();
     if (q->pid == 0) {
         dup2(fds[1], 2);
         close(fds[0]);
         close(fds[1]);
+        if (ram_fd == GW_ARGV_RAM_FD)
+            fcntl(ram_fd, F_SETFD, 0);
+        else
+            dup2(ram_fd, GW_ARGV_RAM_FD);
         execvp(argv[0], argv);
         perror(argv[0]);
         _exit(127);
