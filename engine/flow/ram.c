@@ -16,6 +16,7 @@
 
 #include "flow/page.h"
 #include "util/cleanup.h"
+#include "util/shmem.h"
 
 /* A shared mapping, as a line of /proc/PID/maps tells. */
 struct place {
@@ -87,12 +88,13 @@ static int open_place(DIR *fds, const struct place *place, uint64_t n_bytes)
     return -1;
 }
 
-/* hugetlbfs has no write(), and on a disk's file system it is not known to be faster. */
-static bool is_tmpfs(int fd)
+/* hugetlbfs has no write(), and on a disk's file system it is not known to be faster. With huge
+ * pages the mapping is: write() would fill the file with small ones. */
+static bool is_better_by_file(int fd)
 {
     struct statfs fs;
 
-    return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && !gw_shmem_huge_pages();
 }
 
 /* 0, whether it could be mapped or not; -errno. */
@@ -112,10 +114,11 @@ static int add_block(struct gw_ram *ram, const struct gw_ram_line *line, FILE *m
     at = mmap(NULL, line->used_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)place.offset);
     if (at == MAP_FAILED)
         return 0;
+    madvise(at, line->used_bytes, MADV_HUGEPAGE); /* a kernel without them refuses */
     memcpy(block->name, line->name, sizeof block->name);
     block->n_bytes = line->used_bytes;
     block->at = at;
-    block->by_file = is_tmpfs(fd);
+    block->by_file = is_better_by_file(fd);
     block->fd = gw_steal_fd(&fd);
     block->fd_offset = place.offset;
     ram->n_blocks++;

@@ -15,8 +15,8 @@
  * necessary. After it the struct is not changed: any thread may use it. Two threads must not write
  * one page at a time, which the barrier provides (barrier.h).
  *
- * A file that its owner shortens ends this process with SIGBUS at the next access; QEMU seals its
- * memfds against that.
+ * A file that its owner shortens ends this process with SIGBUS at the next access; memfds of QEMU
+ * and ours (util/shmem.h) are sealed against that.
  */
 #ifndef GW_FLOW_RAM_H
 #define GW_FLOW_RAM_H
@@ -73,8 +73,8 @@ const struct gw_ram_block *gw_ram_find(const struct gw_ram *ram, const char *nam
 uint8_t *gw_ram_at(const struct gw_ram_block *block, uint64_t offset, size_t n_bytes);
 
 /* Copies bytes into the block. 0; 1 if any is outside of it, and nothing was written. Memory of a
- * memfd is written by its descriptor: that takes no page fault, and pages which are new and written
- * whole are not cleared first. */
+ * memfd is written by its descriptor where it has no huge pages (util/shmem.h): that takes no page
+ * fault, and pages which are new and written whole are not cleared first. */
 int gw_ram_write(const struct gw_ram_block *block, uint64_t offset, const void *data,
                  size_t n_bytes);
 

@@ -6,6 +6,7 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -45,26 +46,32 @@ static int error_of(const struct nlmsghdr *head)
     return ((const struct nlmsgerr *)NLMSG_DATA(head))->error;
 }
 
-/* What is looked for, and where it is noted. */
+/* What is looked for, and what is known of it. */
 struct search {
-    struct inet_diag_req_v2 body;
-    struct gw_conns *conns; /* those that go to the address in the body; or NULL, and */
-    uint64_t n_unread;      /* the sum over those that come to it */
+    struct inet_diag_req_v2 body; /* the address that the connections go to, or come to */
+    bool here;                    /* it is one of ours: they come to it */
+    struct gw_conns *conns;       /* takes them; or NULL */
+    uint64_t n_queued;            /* if here what was not read yet, else what is not acknowledged */
 };
+
+static bool matches(const struct search *s, const struct inet_diag_sockid *id)
+{
+    const struct inet_diag_sockid *wanted = &s->body.id;
+
+    if (s->here)
+        return id->idiag_sport == wanted->idiag_sport &&
+               memcmp(id->idiag_src, wanted->idiag_src, sizeof id->idiag_src) == 0;
+    return id->idiag_dport == wanted->idiag_dport &&
+           memcmp(id->idiag_dst, wanted->idiag_dst, sizeof id->idiag_dst) == 0;
+}
 
 static void note(struct search *s, const struct inet_diag_msg *msg)
 {
-    const struct inet_diag_sockid *wanted = &s->body.id, *id = &msg->id;
-
-    if (!s->conns) {
-        if (id->idiag_sport == wanted->idiag_sport &&
-            memcmp(id->idiag_src, wanted->idiag_src, sizeof id->idiag_src) == 0)
-            s->n_unread += msg->idiag_rqueue;
+    if (!matches(s, &msg->id))
         return;
-    }
-    if (s->conns->n < GW_CONNS_MAX && id->idiag_dport == wanted->idiag_dport &&
-        memcmp(id->idiag_dst, wanted->idiag_dst, sizeof id->idiag_dst) == 0)
-        s->conns->ids[s->conns->n++] = *id;
+    s->n_queued += s->here ? msg->idiag_rqueue : msg->idiag_wqueue;
+    if (s->conns && s->conns->n < GW_CONNS_MAX)
+        s->conns->ids[s->conns->n++] = msg->id;
 }
 
 /* One datagram of the answer: 1 if it was the last, 0 if more follow, or a negative errno. */
@@ -97,41 +104,54 @@ static int search(struct search *s)
     return r < 0 ? r : 0;
 }
 
-static struct search established(const char *host)
+/* The established ones that go to host:port or, if here, come to it. */
+static int look_for(struct search *s, const char *host, uint16_t port, bool here,
+                    struct gw_conns *conns)
 {
-    return (struct search){.body = {.sdiag_family = strchr(host, ':') ? AF_INET6 : AF_INET,
-                                    .sdiag_protocol = IPPROTO_TCP,
-                                    .idiag_states = 1u << TCP_ESTABLISHED}};
+    struct inet_diag_sockid *id = &s->body.id;
+
+    *s = (struct search){.body = {.sdiag_family = strchr(host, ':') ? AF_INET6 : AF_INET,
+                                  .sdiag_protocol = IPPROTO_TCP,
+                                  .idiag_states = 1u << TCP_ESTABLISHED},
+                         .here = here,
+                         .conns = conns};
+    *(here ? &id->idiag_sport : &id->idiag_dport) = htons(port);
+    if (inet_pton(s->body.sdiag_family, host, here ? id->idiag_src : id->idiag_dst) != 1)
+        return -EINVAL;
+    return search(s);
 }
 
 int gw_conns_find(struct gw_conns *conns, const char *host, uint16_t port)
 {
-    struct search s = established(host);
+    struct search s;
     int r;
 
-    *conns = (struct gw_conns){.family = s.body.sdiag_family};
-    s.conns = conns;
-    s.body.id.idiag_dport = htons(port);
-    if (inet_pton(s.body.sdiag_family, host, s.body.id.idiag_dst) != 1)
-        return -EINVAL;
-    r = search(&s);
+    *conns = (struct gw_conns){0};
+    r = look_for(&s, host, port, false, conns);
+    conns->family = s.body.sdiag_family;
     if (r < 0)
         conns->n = 0;
     return r;
 }
 
+static int queued(const char *host, uint16_t port, bool here, uint64_t *n_bytesp)
+{
+    struct search s;
+    int r = look_for(&s, host, port, here, NULL);
+
+    if (r == 0)
+        *n_bytesp = s.n_queued;
+    return r;
+}
+
 int gw_conns_unread(const char *host, uint16_t port, uint64_t *n_bytesp)
 {
-    struct search s = established(host);
-    int r;
+    return queued(host, port, true, n_bytesp);
+}
 
-    s.body.id.idiag_sport = htons(port);
-    if (inet_pton(s.body.sdiag_family, host, s.body.id.idiag_src) != 1)
-        return -EINVAL;
-    r = search(&s);
-    if (r == 0)
-        *n_bytesp = s.n_unread;
-    return r;
+int gw_conns_unacked(const char *host, uint16_t port, uint64_t *n_bytesp)
+{
+    return queued(host, port, false, n_bytesp);
 }
 
 /* 1 if it stands, 0 if not, or a negative errno. The cookie among the ids is this very socket's. */

@@ -36,4 +36,10 @@ int gw_conns_n_ended(const struct gw_conns *conns);
  */
 int gw_conns_unread(const char *host, uint16_t port, uint64_t *n_bytesp);
 
+/*
+ * How much the processes here have written to the established connections to host:port that the
+ * other side's kernel has not acknowledged. Returns as gw_conns_unread().
+ */
+int gw_conns_unacked(const char *host, uint16_t port, uint64_t *n_bytesp);
+
 #endif

@@ -8,9 +8,9 @@
  *                     disks[], bridges[] (that the VM needs), capabilities[], ram_backends (how
  *                     many hold its memory; absent: not known), guest_runs
  * Of the destination: node, boot_id, qemu_version, machines[], accels[] (that work: "kvm", "tcg"),
- *                     mem_available_bytes, mem_reserved_bytes, cpu_features (of the same model
- *                     there), disks[] (the same paths), bridges[] (that exist), vms[{name, uuid}],
- *                     capabilities[]
+ *                     mem_available_bytes, mem_reserved_bytes, shared_huge_pages (if known:
+ *                     gw_shmem_huge_pages()), cpu_features (of the same model there), disks[] (the
+ *                     same paths), bridges[] (that exist), vms[{name, uuid}], capabilities[]
  *
  * cpu_features is {"sse4.1": true, …}: only those that are on, in gw_facts_cpu_features()'s
  * spelling. capabilities are names as in query-migrate-capabilities. A disk is as
@@ -27,7 +27,8 @@
 
 enum gw_facts_side { GW_FACTS_SOURCE, GW_FACTS_DESTINATION };
 
-/* {node, boot_id, kernel, mem_available_bytes, bridges[]} of this node, now. A new reference. */
+/* {node, boot_id, kernel, mem_available_bytes, shared_huge_pages, bridges[]} of this node, now. A
+ * new reference. */
 json_t *gw_facts_host(const char *node, struct gw_error *e);
 
 /* The id of this boot of the kernel (36 characters), the same in every container of a machine. */

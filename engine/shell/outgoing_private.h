@@ -59,13 +59,15 @@ struct outgoing {
     bool zero_pages;        /* the multifd channels have zero pages, too: a history can be kept */
     char carrier_path[108]; /* where QEMU connects to */
     bool peer_verifies;     /* it has said that it can hash its memory */
-    struct gw_hints_ask hints;                         /* before VERIFY */
-    bool verifying;                                    /* VERIFY is under way */
-    bool knows_goodput;                                /* QEMU has avail-switchover-bandwidth */
-    enum { GW_HELD_NOT, GW_HELD, GW_HELD_ASKED } held; /* the switchover, and CATCH_UP was sent */
+    struct gw_hints_ask hints; /* before VERIFY */
+    bool verifying;            /* VERIFY is under way */
+    bool knows_goodput;        /* QEMU has avail-switchover-bandwidth */
+    /* The switchover, QEMU's sockets are waited for, CATCH_UP was sent. */
+    enum { GW_HELD_NOT, GW_HELD, GW_HELD_DRAINS, GW_HELD_ASKED } held;
     uint32_t n_passes, n_held_rounds; /* MIGRATION_PASS; so many say nothing of convergence */
     uint64_t released_ns;             /* when it was let go; 0: it was not held */
-    struct event *catch_up;           /* … and is not waited for longer */
+    uint64_t patience_ends_ns;        /* it is let go anyway */
+    struct event *catch_up;           /* looks at it */
     struct gw_qmp_call hold_call;
 };
 
@@ -98,8 +100,8 @@ void gw_outgoing_disarm(struct outgoing *o);
 /* QEMU may pause the guest for as long as the policy allows: it cannot do better. */
 void gw_outgoing_settle_for_the_policy(struct outgoing *o);
 
-/* outgoing_catch_up.c: with ARM, where the guest gives hints; MIGRATION_PASS; the destination's
- * answer; how many rounds could have been the last one, of so many. */
+/* outgoing_catch_up.c: with ARM; MIGRATION_PASS; the destination's answer; how many rounds could
+ * have been the last one, of so many. */
 void gw_outgoing_hold_switchover(struct outgoing *o, json_t *parameters);
 void gw_outgoing_round_begins(struct outgoing *o);
 uint32_t gw_outgoing_free_rounds(struct outgoing *o, uint32_t round);

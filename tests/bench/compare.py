@@ -5,6 +5,7 @@
     compare.py writing idle              two cases, all contenders, medians of 5
     compare.py plain -n 3 --only carrier,multifd-2
     compare.py fastest --json out.json   which rate of writing still converges
+    compare.py plain --shmem-huge advise huge pages for shared memory, as they are set during the run
 
 Cases:
     writing   1 Gbit/s, 700 MiB of 1 GiB filled, 250 MB/s of pages dirtied by 8 bytes each in 300 MiB
@@ -37,6 +38,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -49,6 +51,7 @@ sys.path.insert(0, os.path.join(HERE, '../lib'))
 import bare  # pylint: disable=wrong-import-position
 import guests  # pylint: disable=wrong-import-position
 import godwit_lab  # pylint: disable=wrong-import-position
+import hugepages  # pylint: disable=wrong-import-position
 from godwit_lab import Failure, Lab, resident_kib  # pylint: disable=wrong-import-position
 
 VM = 'bench1'
@@ -62,6 +65,7 @@ BUSY_MOST = 0.2  # of the machine, by others
 # name: options of `godwit migrate`
 GODWIT = {
     'carrier': ('--route', 'carrier', '--codec', 'zstd', '--channels', '2'),
+    'carrier-plain': ('--route', 'carrier', '--codec', 'zstd', '--channels', '2', '--transport', 'tcp?plain=yes'),
     'carrier-4': ('--route', 'carrier', '--codec', 'zstd', '--channels', '4'),
     'carrier-none': ('--route', 'carrier', '--codec', 'none', '--channels', '2'),
     'carrier-none-plain': ('--route', 'carrier', '--codec', 'none', '--channels', '2',
@@ -81,7 +85,7 @@ BARE['xbzrle'] = (('xbzrle',), {'xbzrle-cache-size': 512 << 20})
 SHAPED = ('carrier', 'native', 'multifd-2', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')
 CASES = {  # name: link, guest, its load, contenders
     'writing': ('1gbit', guests.SelfChecking, 250, SHAPED),
-    'idle': ('1gbit', guests.SelfChecking, 0, SHAPED),
+    'idle': ('1gbit', guests.SelfChecking, 0, ('carrier', 'carrier-plain', *SHAPED[1:])),
     'fastest': ('1gbit', guests.SelfChecking, None, ('carrier', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')),
     'cache': ('1gbit', guests.Cache, 1, ('carrier', 'multifd-zstd-2')),
     'plain': (None, guests.SelfChecking, 0, ('carrier-none-plain', 'carrier-none', 'native-none', 'multifd-2',
@@ -397,9 +401,10 @@ def row(name, runs, base):
             f'{again:>8} {number("again_wire_bytes", 1e6):>7} {number("cpu_s", 1, 2):>7} {daemons:>8.2f} {memory:>9}')
 
 
-def print_moves(case, found, n_runs):
+def print_moves(case, found, n_runs, huge):
     link, _, load, _ = CASES[case]
-    print(f'\n{case}: link {link or "unlimited"}, load {load}, medians of {n_runs}')
+    print(f'\n{case}: link {link or "unlimited"}, load {load}, medians of {n_runs}, huge pages for shared '
+          f'memory: {huge}')
     print(f'{"":20} {"copy s":>7} {"whole s":>8} {"wire MB":>7} {"black. ms":>9} {"rounds":>7} '
           f'{"again MB":>8} {"wire MB":>7} {"cpu s":>7} {"godwitd":>8} {"MiB s/d":>9}')
     for name, runs in found.items():
@@ -461,6 +466,8 @@ def parse():
     parser.add_argument('--json', metavar='FILE', help='write every single move there, too')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
                         help='a setting of the daemons, as of godwit-lab up')
+    parser.add_argument('--shmem-huge', choices=('never', 'advise', 'within_size', 'always'),
+                        help=f'set {hugepages.SHMEM_ENABLED} for the run; afterwards it is as it was')
     parser.add_argument('--force', action='store_true', help='measure on a busy machine, too')
     options = parser.parse_args()
     names = options.only.split(',') if options.only else None
@@ -470,7 +477,7 @@ def parse():
     return options, names
 
 
-def run_case(case, options, names):
+def run_case(case, options, names, huge):
     if case == 'again':
         found = run_again()
         print_again(found)
@@ -483,7 +490,7 @@ def run_case(case, options, names):
             print_search(found)
         else:
             found = run_moves(lab, case, names or contenders, options.n)
-            print_moves(case, found, options.n)
+            print_moves(case, found, options.n, huge)
     return found
 
 
@@ -496,9 +503,11 @@ def main():
             note('wait until it is idle, or give --force')
             sys.exit(1)
     found = {}
-    for case in options.case:
-        found[case] = run_case(case, options, names)
-        sys.stdout.flush()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('compare: ended'))  # what was set is set back
+    with hugepages.shmem_enabled(options.shmem_huge) as huge:
+        for case in options.case:
+            found[case] = run_case(case, options, names, huge)
+            sys.stdout.flush()
     if options.json:
         with open(options.json, 'w', encoding='utf-8') as out:
             json.dump(found, out, indent=1)

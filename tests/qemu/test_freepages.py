@@ -95,13 +95,11 @@ def test_what_the_blackout_costs(lab, balloon):
         made.ask('SET rate 0')
         moves = [move(made, '--route', 'native') for _ in range(N_BLACKOUTS)]
     waits = [[d['because'] for d in m['decisions'] if d['rule'] == 'switchover'] for m in moves]
-    if balloon == 'none':
-        assert not any(waits)
-    else:
-        # Where nothing at all is left before QEMU has been slowed down, it does not wait; on a busy
-        # machine that is half of the moves.
-        assert all('longer' in held[0] for held in waits)
-        assert any('has read all' in held[-1] for held in waits), waits
+    # Where nothing at all is left before QEMU has been slowed down, it does not wait; on a busy
+    # machine that is half of the moves.
+    assert all('longer' in held[0] for held in waits)
+    assert any('has read all' in held[-1] for held in waits), waits
+    if balloon != 'none':
         assert all(m['wire_bytes'] < (256 << 20) - FREE for m in moves)
     device = sorted(migration['breakdown']['device_ms'] for migration in moves)
     figures.append(f'balloon {balloon}: device_ms {statistics.median(device):.1f} ({device[0]:.1f} to '

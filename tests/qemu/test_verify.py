@@ -6,6 +6,7 @@ import os
 import pytest
 
 import godwit_lab
+import hugepages
 from conftest import figures, refusal
 
 PAGE = 4096
@@ -25,6 +26,18 @@ def test_equal(place, route):
     assert sum(breakdown[part] for part in PARTS) == pytest.approx(migration['blackout_ms'], abs=0.5)
 
 
+@pytest.mark.parametrize('route', ['native', 'carrier'])
+def test_huge_pages(place, route):
+    """The destination's memory is made of them where the kernel gives them to shared memory."""
+    for setting, least_kib, most_kib in (('advise', 64 << 10, 256 << 10), ('never', 0, 0)):
+        with hugepages.shmem_enabled(setting):
+            migration = place.move('--route', route, '--verify')
+            huge_kib = hugepages.mapped_kib(place.source.qemu_pids()[0])
+        assert migration['verify']['equal'] is True
+        assert least_kib <= huge_kib <= most_kib, (setting, huge_kib)
+    assert place.guest.scan()['verdict'] == 'good'
+
+
 def test_not_asked_for(place):
     migration = place.move()
     assert 'verify' not in migration and migration['breakdown']['verify_ms'] is None
@@ -33,7 +46,7 @@ def test_not_asked_for(place):
 def spoil(pid, page):
     """Changes one byte of the guest's RAM, behind everybody's back."""
     for path in glob.glob(f'/proc/{pid}/fd/*'):
-        if os.readlink(path).startswith('/memfd:memory-backend-memfd'):
+        if os.readlink(path).startswith('/memfd:guest-ram'):
             with open(path, 'r+b', buffering=0) as ram:
                 was = os.pread(ram.fileno(), 1, page * PAGE + 1234)
                 os.pwrite(ram.fileno(), bytes([was[0] ^ 0x10]), page * PAGE + 1234)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -18,6 +19,8 @@
 
 #include "host/adopt.h"
 #include "host/argv.h"
+#include "util/cleanup.h"
+#include "util/shmem.h"
 
 #define QEMU       "qemu-system-x86_64"
 #define TIMEOUT_MS 30000
@@ -34,14 +37,17 @@ static struct gw_vm_spec *load(const char *text)
 }
 
 #define UUID "11111111-2222-4333-8444-555555555555"
+#define LEAN ",sata=off,smbus=off,hpet=off,vmport=off,smm=off"
 
 static void the_whole_command_line(void **state)
 {
     static const char expected[] =
         "qemu -name guest=web1,debug-threads=on -uuid " UUID
-        " -machine q35,memory-backend=ram0,sata=off,smbus=off -accel tcg"
+        " -machine q35,memory-backend=ram0" LEAN " -accel tcg"
         " -cpu qemu64,svm=off,+cx16,+lahf-lm,+popcnt,+sse4.1,+sse4.2,+ssse3,+aes"
-        " -smp 2 -m 1024M -object memory-backend-memfd,id=ram0,size=1073741824,share=on"
+        " -smp 2 -m 1024M -object memory-backend-file,id=ram0,size=1073741824,share=on"
+        ",align=2M,mem-path=/proc/self/fd/3"
+        " -global apic-common.vapic=off"
         " -nodefaults -no-user-config"
         " -kernel /boot/k -initrd /boot/i -append 'a='\\''b'\\'', c'"
         " -chardev file,id=gwconsole,path=/log,,1,append=on -serial chardev:gwconsole"
@@ -49,11 +55,13 @@ static void the_whole_command_line(void **state)
         "\"aio\":\"threads\",\"read-only\":false,\"cache\":{\"direct\":true}}'"
         " -blockdev '{\"node-name\":\"disk0-image\",\"driver\":\"qcow2\",\"file\":\"disk0-file\","
         "\"read-only\":false,\"cache\":{\"direct\":true}}'"
-        " -device virtio-blk-pci,id=disk0,drive=disk0-image"
+        " -device virtio-blk-pci,id=disk0,drive=disk0-image,disable-legacy=on"
         " -netdev tap,id=net0,ifname=gw7,script=no,downscript=no"
-        " -device virtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:00:00:01,romfile="
+        " -device "
+        "virtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:00:00:01,romfile=,disable-legacy=on"
         " -object iothread,id=gwballoon-thread"
         " -device virtio-balloon-pci,id=gwballoon,free-page-hint=on,iothread=gwballoon-thread"
+        ",disable-legacy=on"
         " -display none -chardev socket,id=gwqmp,path=/run/a,,b,server=on,wait=off"
         " -mon chardev=gwqmp,mode=control -S -incoming defer -device virtio-rng-pci";
     gw_auto(vm_spec) struct gw_vm_spec *spec =
@@ -159,8 +167,8 @@ static void all_memory_is_taken_where_that_is_wanted(void **state)
 
     (void)state;
     assert_null(strstr(lazy, "prealloc"));
-    assert_non_null(strstr(eager, "memory-backend-memfd,id=ram0,size=67108864,share=on,prealloc=on,"
-                                  "prealloc-threads=3 "));
+    assert_non_null(strstr(eager, "memory-backend-file,id=ram0,size=67108864,share=on,align=2M,"
+                                  "mem-path=/proc/self/fd/3,prealloc=on,prealloc-threads=3 "));
     assert_null(strstr(eager, "-mem-prealloc"));
     adopted->adopted_argv = calloc(2, sizeof *adopted->adopted_argv);
     for (; adopted->n_adopted_argv < 2; adopted->n_adopted_argv++)
@@ -177,7 +185,7 @@ static void only_q35_is_made_lean(void **state)
     static const struct {
         const char *file, *machine;
     } cases[] = {
-        {"machine: pc-q35-9.2", " -machine pc-q35-9.2,memory-backend=ram0,sata=off,smbus=off "},
+        {"machine: pc-q35-9.2", " -machine pc-q35-9.2,memory-backend=ram0" LEAN " "},
         {"machine: pc", " -machine pc,memory-backend=ram0 "},
         {"machine: q35x", " -machine q35x,memory-backend=ram0 "},
     };
@@ -279,14 +287,20 @@ static bool qemu_is_missing(void)
 
 static void start(struct running *q, char *const *argv)
 {
+    gw_autoclose int ram_fd = gw_shmem_new(64 << 20);
     int fds[2];
 
+    assert_true(ram_fd >= 0);
     assert_int_equal(pipe(fds), 0);
     q->pid = fork();
     if (q->pid == 0) {
         dup2(fds[1], 2);
         close(fds[0]);
         close(fds[1]);
+        if (ram_fd == GW_ARGV_RAM_FD)
+            fcntl(ram_fd, F_SETFD, 0);
+        else
+            dup2(ram_fd, GW_ARGV_RAM_FD);
         execvp(argv[0], argv);
         perror(argv[0]);
         _exit(127);

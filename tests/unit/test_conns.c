@@ -122,12 +122,39 @@ static void what_nobody_has_read_is_counted(void **state)
     close(listener);
 }
 
+static void what_does_not_fit_is_unacknowledged(void **state)
+{
+    uint64_t n_unread = 0, n_unacked = 1, n_written = 0;
+    static const char bytes[65536];
+    uint16_t port;
+    int listener = listening(&port);
+    struct pair pair = connected(listener, port);
+    ssize_t n;
+
+    (void)state;
+    assert_int_equal(gw_conns_unacked("127.0.0.1", port, &n_unacked), 0);
+    assert_int_equal(n_unacked, 0);
+    while ((n = send(pair.here, bytes, sizeof bytes, MSG_DONTWAIT)) > 0)
+        n_written += (uint64_t)n;
+    assert_int_equal(gw_conns_unread("127.0.0.1", port, &n_unread), 0);
+    assert_int_equal(gw_conns_unacked("127.0.0.1", port, &n_unacked), 0);
+    assert_true(n_unacked > 0);
+    assert_true(n_unacked + n_unread >= n_written);
+    assert_true(n_unacked <= n_written);
+    assert_int_equal(gw_conns_unacked("127.0.0.2", port, &n_unacked), 0);
+    assert_int_equal(n_unacked, 0);
+    close(pair.here);
+    close(pair.there);
+    close(listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(those_that_end_are_seen),
         cmocka_unit_test(others_are_not_found),
         cmocka_unit_test(what_nobody_has_read_is_counted),
+        cmocka_unit_test(what_does_not_fit_is_unacknowledged),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
