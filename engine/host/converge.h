@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GW_CONVERGE_FIRST_MS 10u
+#define GW_CONVERGE_FIRST_MS 2u
 #define GW_CONVERGE_ROUNDS   20u
 
 /* Embedded by the caller; the fields are private. */

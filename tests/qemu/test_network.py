@@ -7,6 +7,8 @@ import contextlib
 import os
 import statistics
 
+import pytest
+
 import bare
 import godwit_lab
 from conftest import MAY_COME_TWICE, VM, figures
@@ -14,6 +16,7 @@ from godwit_lab import Ping, TcpStream, UdpFeed, UdpSink
 from test_figures import same_qemu
 
 N_MOVES = 10
+N_ROUTES = 6
 # A hundred take three minutes.
 N_ARRIVING = int(os.environ.get('GODWIT_ARRIVING_MOVES', '5'))
 PARTS = ('stop_ms', 'device_ms', 'confirm_ms', 'commit_ms', 'resume_ms', 'first_packet_ms')
@@ -83,6 +86,18 @@ def test_what_is_sent_to_the_guest_arrives(lab, place):
     assert status['rx_missing'] == 0
     # Without a loss: a guest that answers nothing for 200 ms, blackout and cold code together.
     assert sum(s['timeouts'] for s in streams) <= 1
+
+
+@pytest.mark.parametrize('rate', [50, 0])
+def test_the_carrier_beside_the_native_route(place, rate):
+    place.guest.ask(f'SET rate {rate}')
+    moves = {'carrier': [], 'native': []}
+    for _ in range(N_ROUTES):
+        for route, made in moves.items():
+            made.append(place.move('--route', route))
+    place.guest.ask('SET rate 50')
+    figures.extend(parts(f'blackout, {route}, {rate} MB/s written, medians of {N_ROUTES}', made)
+                   for route, made in moves.items())
 
 
 def test_a_guest_that_writes_nothing(place):

@@ -13,9 +13,9 @@ static void begins_low_within_the_policy(void **state)
     struct gw_converge c;
 
     (void)state;
-    assert_int_equal(gw_converge_begin(&c, 200), 10);
-    assert_int_equal(gw_converge_begin(&c, 10), 10);
-    assert_int_equal(gw_converge_begin(&c, 3), 3);
+    assert_int_equal(gw_converge_begin(&c, 200), GW_CONVERGE_FIRST_MS);
+    assert_int_equal(gw_converge_begin(&c, GW_CONVERGE_FIRST_MS), GW_CONVERGE_FIRST_MS);
+    assert_int_equal(gw_converge_begin(&c, 1), 1);
 }
 
 /* Rounds as {number, remaining}; returns the number of the round that ended it, 0: none. */
@@ -48,7 +48,7 @@ static void two_in_a_row_that_do_not_end_it(void **state)
 
     (void)state;
     assert_int_equal(run(200, rounds, GW_ARRAY_SIZE(rounds)), 5);
-    assert_int_equal(run(10, rounds, GW_ARRAY_SIZE(rounds)), 0); /* nothing to be raised */
+    assert_int_equal(run(1, rounds, GW_ARRAY_SIZE(rounds)), 0); /* nothing to be raised */
 }
 
 /* Remaining goes up and down and is never small enough: seen with rounds of 2 ms. */
