@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli.h"
 
-static const struct gw_option stop_options[] = {
+static const struct gw_option stop_options[GW_OPTIONS_MAX + 1] = {
     {"force", NULL, "end QEMU at once instead of asking the guest to power off", GW_OPTION_FLAG},
     {0},
 };
 
-static const struct gw_option adopt_options[] = {
+static const struct gw_option adopt_options[GW_OPTIONS_MAX + 1] = {
     {"qmp", "PATH", "the unix socket of its QMP monitor", GW_OPTION_TEXT, .required = true},
     {"pid", "PID", "the process", GW_OPTION_COUNT, .required = true, .min = 2, .max = 4194304},
     {"name", "NAME", "its name from now on (default: the name that QEMU has)", GW_OPTION_TEXT},
     {0},
 };
 
-static const struct gw_option check_options[] = {
+static const struct gw_option check_options[GW_OPTIONS_MAX + 1] = {
     {"to", "NODE", "where it would go", GW_OPTION_TEXT, .required = true},
     {0},
 };
 
-static const struct gw_option migrate_options[] = {
+static const struct gw_option migrate_options[GW_OPTIONS_MAX + 1] = {
     {"to", "NODE", "where it goes", GW_OPTION_TEXT, .required = true},
     {"policy", "NAME", "the policy that steers it", GW_OPTION_TEXT},
     {"route", "auto|native|carrier", "how the pages travel", GW_OPTION_CHOICE},
@@ -40,13 +40,13 @@ static const struct gw_option migrate_options[] = {
     {0},
 };
 
-static const struct gw_option migration_set_options[] = {
+static const struct gw_option migration_set_options[GW_OPTIONS_MAX + 1] = {
     {"bandwidth", "RATE", "at most so much from now on: 1gbit, 100MiB/s, unlimited", GW_OPTION_RATE,
      .required = true},
     {0},
 };
 
-static const struct gw_option resolve_options[] = {
+static const struct gw_option resolve_options[GW_OPTIONS_MAX + 1] = {
     {"resume", NULL, "let the copy that is paused here run", GW_OPTION_FLAG},
     {"discard", NULL, "end the copy that is paused here", GW_OPTION_FLAG},
     {"release", NULL, "delete the record of a guest that is gone", GW_OPTION_FLAG},
@@ -57,13 +57,13 @@ static const struct gw_option resolve_options[] = {
     {0},
 };
 
-static const struct gw_option invite_options[] = {
+static const struct gw_option invite_options[GW_OPTIONS_MAX + 1] = {
     {"ttl", "TIME", "how long the token is good, such as 15m", GW_OPTION_S, .min = 1000,
      .max = 7ull * 86400 * 1000},
     {0},
 };
 
-static const struct gw_option identity_options[] = {
+static const struct gw_option identity_options[GW_OPTIONS_MAX + 1] = {
     {"name", "NAME", "what this node is called (default: its host name)", GW_OPTION_TEXT},
     {"address", "ADDRESS", "where the other nodes reach its godwitd", GW_OPTION_TEXT},
     {"migration-address", "ADDRESS", "where guests arrive (default: the same)", GW_OPTION_TEXT},

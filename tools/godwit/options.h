@@ -13,7 +13,7 @@
 #include "godwit/error.h"
 
 enum {
-    GW_OPTIONS_MAX = 12, /* of one command */
+    GW_OPTIONS_MAX = 16, /* of one command: the length of its table, so that none is longer */
 };
 
 enum gw_option_kind {
