@@ -11,9 +11,10 @@ import godwit_lab  # pylint: disable=wrong-import-position
 from place import VM, Place  # pylint: disable=wrong-import-position
 
 # The rest relies on these.
-ORDER = ('test_lab', 'test_move', 'test_refused', 'test_owners', 'test_failures', 'test_matrix', 'test_resolve',
-         'test_adopt', 'test_figures', 'test_network', 'test_nics', 'test_relay', 'test_verify', 'test_carrier', 'test_prefault', 'test_carrier_layouts', 'test_route', 'test_freepages', 'test_endurance',
-         'test_demo')
+ORDER = ('test_lab', 'test_move', 'test_refused', 'test_owners', 'test_failures', 'test_matrix',
+         'test_resolve', 'test_adopt', 'test_figures', 'test_network', 'test_nics', 'test_relay',
+         'test_verify', 'test_carrier', 'test_prefault', 'test_carrier_layouts', 'test_route',
+         'test_freepages', 'test_endurance', 'test_demo')
 # A frame that QEMU read while it stopped the guest may have reached it and is sent again: at most
 # one for each NIC in a move (docs/architecture.md).
 MAY_COME_TWICE = 1
