@@ -277,6 +277,7 @@ static const struct field fact_fields[] = {
     {"disks", DISKS, ON_BOTH},
     {"bridges", TEXTS, ON_BOTH},
     {"capabilities", TEXTS, ON_BOTH},
+    {"shared_huge_pages", FLAG, ON_BOTH | OPTIONAL},
     {"name", TEXT, ON_SOURCE},
     {"uuid", TEXT, ON_SOURCE},
     {"memory_bytes", SIZE, ON_SOURCE},
@@ -289,7 +290,6 @@ static const struct field fact_fields[] = {
     {"accels", TEXTS, ON_DESTINATION},
     {"mem_available_bytes", SIZE, ON_DESTINATION},
     {"mem_reserved_bytes", SIZE, ON_DESTINATION},
-    {"shared_huge_pages", FLAG, ON_DESTINATION | OPTIONAL},
     {"vms", VMS, ON_DESTINATION},
     {NULL},
 };

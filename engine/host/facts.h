@@ -8,9 +8,10 @@
  *                     disks[], bridges[] (that the VM needs), capabilities[], ram_backends (how
  *                     many hold its memory; absent: not known), guest_runs
  * Of the destination: node, boot_id, qemu_version, machines[], accels[] (that work: "kvm", "tcg"),
- *                     mem_available_bytes, mem_reserved_bytes, shared_huge_pages (if known:
- *                     gw_shmem_huge_pages()), cpu_features (of the same model there), disks[] (the
- *                     same paths), bridges[] (that exist), vms[{name, uuid}], capabilities[]
+ *                     mem_available_bytes, mem_reserved_bytes, cpu_features (of the same model
+ *                     there), disks[] (the same paths), bridges[] (that exist), vms[{name, uuid}],
+ *                     capabilities[]
+ * Of both, if known:  shared_huge_pages (gw_shmem_huge_pages())
  *
  * cpu_features is {"sse4.1": true, …}: only those that are on, in gw_facts_cpu_features()'s
  * spelling. capabilities are names as in query-migrate-capabilities. A disk is as

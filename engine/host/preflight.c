@@ -278,12 +278,14 @@ static void check_pages(const struct comparison *c)
 {
     struct gw_finding *f;
 
-    if (!json_is_false(json_object_get(c->destination, "shared_huge_pages")))
+    if (!json_is_true(json_object_get(c->source, "shared_huge_pages")) ||
+        !json_is_false(json_object_get(c->destination, "shared_huge_pages")))
         return;
-    f = INFO(c, "small-pages", c->node,
-             "%s gives no huge pages to shared memory: guests run slower there, and take longer to "
-             "move",
-             c->node);
+    f = INFO(
+        c, "small-pages", c->node,
+        "%s gives no huge pages to shared memory, as %s does: guests run slower there, and take "
+        "longer to move",
+        c->node, text_of(c->source, "node"));
     gw_finding_hint(f,
                     "write advise to /sys/kernel/mm/transparent_hugepage/shmem_enabled there, now "
                     "and at each start (godwit-hugepages.conf for systemd-tmpfiles does)");
