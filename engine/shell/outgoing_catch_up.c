@@ -113,6 +113,8 @@ static void look(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    if (o->base.machine.phase != GW_PRECOPY)
+        return; /* it has switched over, or is undone: nothing looks any more */
     if (gw_clock_ns() > o->patience_ends_ns) {
         release(o, "the destination has not caught up within a second");
         return;

@@ -97,10 +97,9 @@ enum gw_vm_launch_flags {
 
 /*
  * Starts QEMU for spec, which is taken in any case: taps, command line, process, QMP. flags are of
- * enum gw_vm_launch_flags, or 0. The guest
- * does not run when call->done comes: `cont` is the caller's. On failure everything is removed
- * again, and done has the reason with the last words of QEMU; the vm given to done then is NULL.
- * done may come before this returns.
+ * enum gw_vm_launch_flags, or 0. The guest does not run when call->done comes: `cont` is the
+ * caller's. On failure everything is removed again, and done has the reason with the last words of
+ * QEMU; the vm given to done then is NULL. done may come before this returns.
  */
 void gw_vm_launch(struct gw_daemon *daemon, struct gw_vm_spec *spec, unsigned flags,
                   struct gw_vm_call *call);
