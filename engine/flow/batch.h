@@ -45,6 +45,7 @@
 
 #include "flow/history.h"
 #include "flow/page.h"
+#include "flow/ram.h"
 #include "godwit/codec.h"
 #include "godwit/error.h"
 
@@ -105,23 +106,7 @@ int gw_batch_encode(struct gw_batch_encoder *encoder, const struct gw_batch_page
                     const struct gw_batch_setting *setting, unsigned char *out,
                     struct gw_batch_figures *figures);
 
-/* Where a decoder finds guest RAM. Embed it; each decoding thread has its own. */
-struct gw_batch_ram {
-    /* A batch of this block begins. 0; or -1 if there is no block of that name. name: see above. */
-    int (*block)(struct gw_batch_ram *ram, const char *name);
-    /* The GW_PAGE_BYTES of that block at this offset, a multiple of GW_PAGE_BYTES: readable and
-     * writable until the decoder returns. NULL if it is not in the block, whatever the offset. Is
-     * not asked for zero pages where zero() is set. */
-    unsigned char *(*page)(struct gw_batch_ram *ram, uint64_t offset);
-    /* Makes pages in a row zero: 0; or -1 if one is not in the block. With commit false it only
-     * looks whether they are. NULL: page() and memset(). */
-    int (*zero)(struct gw_batch_ram *ram, uint64_t offset, size_t n_bytes, bool commit);
-    /* Writes whole pages in a row, which page() has found. NULL: memcpy(). */
-    void (*write)(struct gw_batch_ram *ram, uint64_t offset, const unsigned char *bytes,
-                  size_t n_bytes);
-};
-
-/* One thread's; not shared. */
+/* One thread's; not shared. Has its own codec contexts and 1 MiB beside them. */
 struct gw_batch_decoder;
 
 /* 0, or -ENOMEM. All memory that decoding needs is taken here. */
@@ -130,16 +115,16 @@ int gw_batch_decoder_new(struct gw_batch_decoder **decoderp);
 void gw_batch_decoder_free(struct gw_batch_decoder *decoder);
 
 /*
- * Takes the bytes of exactly one batch from a peer and writes its pages. 0; or -1 with *error
- * (GW_E_PROTOCOL; GW_E_UNSUPPORTED for a version or a codec that is not ours), and then guest RAM
- * is untouched. figures may be NULL.
+ * Takes the bytes of exactly one batch from a peer and writes its pages. 0; or -1 with *error:
+ * GW_E_PROTOCOL, GW_E_UNSUPPORTED for a version or a codec that is not ours, and then guest RAM is
+ * untouched; GW_E_SYSTEM if that cannot be reached. figures may be NULL.
  *
  * During the call nobody else may write to these pages, and the pages must hold what was last sent
  * of them: what was sent before them in an earlier round has been applied. Batches of one round
  * have no page in common, and may be decoded side by side.
  */
 int gw_batch_decode(struct gw_batch_decoder *decoder, const unsigned char *bytes, size_t n_bytes,
-                    struct gw_batch_ram *ram, struct gw_batch_figures *figures,
+                    const struct gw_ram *ram, struct gw_batch_figures *figures,
                     struct gw_error *error);
 
 #endif

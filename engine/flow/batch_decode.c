@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Three passes over a batch: the table is parsed and every page found, the checksum is computed
- * over what RAM would hold afterwards, and only then is RAM written.
+ * Three passes over a batch: the table is parsed, all pages are made what they will be, aside, and
+ * the checksum is computed over them; only then is RAM written.
  */
 #include "flow/batch_format.h"
 
@@ -19,7 +19,7 @@ struct entry {
     enum gw_page_kind kind;
     uint64_t changed;              /* kind PIECES: the set of pieces */
     const unsigned char *literals; /* in the body */
-    unsigned char *page;           /* in guest RAM; NULL where the sink makes zero pages itself */
+    const unsigned char *content;  /* the page as it will be; NULL: zero */
 };
 
 struct gw_batch_decoder {
@@ -28,9 +28,13 @@ struct gw_batch_decoder {
     /* Of the batch that is being decoded. */
     struct gw_batch_header header; /* in host byte order */
     char name[GW_BATCH_MAX_NAME + 1];
+    const struct gw_ram_block *block;
     struct entry entries[GW_BATCH_MAX_PAGES];
     unsigned char body[GW_BATCH_BODY_BOUND(GW_BATCH_MAX_PAGES)];
+    unsigned char old[GW_BATCH_MAX_PAGES * GW_PAGE_BYTES]; /* of which pieces change, or nothing */
 };
+
+_Static_assert(GW_BATCH_MAX_PAGES <= GW_RAM_PARTS_MAX, "each page may be a part");
 
 /* What is left to read. */
 struct cursor {
@@ -100,7 +104,7 @@ static int take_header(struct gw_batch_decoder *d, struct cursor *in, struct gw_
     return 0;
 }
 
-static int take_name(struct gw_batch_decoder *d, struct cursor *in, struct gw_batch_ram *ram,
+static int take_name(struct gw_batch_decoder *d, struct cursor *in, const struct gw_ram *ram,
                      struct gw_error *error)
 {
     size_t n = d->header.n_name;
@@ -113,9 +117,10 @@ static int take_name(struct gw_batch_decoder *d, struct cursor *in, struct gw_ba
     in->n -= n;
     if (!gw_batch_name_ok(d->name, n))
         return bad(error, "the name of the RAM block has characters that none has");
-    if (ram->block(ram, d->name) < 0) {
+    d->block = gw_ram_find(ram, d->name);
+    if (!d->block || !d->block->writable) {
         gw_error_set(error, GW_E_PROTOCOL,
-                     "the peer sends pages of RAM block '%s', which this guest does not have",
+                     "the peer sends pages of RAM block '%s', which is none that this node offered",
                      d->name);
         return gw_error_hint(error, "both QEMUs must have been started with the same machine");
     }
@@ -230,40 +235,55 @@ static int take_literals(struct gw_batch_decoder *d, struct cursor *in, struct g
     return in->n == 0 ? 0 : bad(error, "there is more in it than its pages");
 }
 
-static int find_pages(struct gw_batch_decoder *d, struct gw_batch_ram *ram, struct gw_error *error)
+static int check_offsets(const struct gw_batch_decoder *d, struct gw_error *error)
 {
-    for (unsigned i = 0; i < d->header.n_pages; i++) {
-        struct entry *entry = &d->entries[i];
-        bool found;
-
-        if (entry->kind == GW_PAGE_ZERO && ram->zero)
-            found = ram->zero(ram, entry->offset, GW_PAGE_BYTES, false) == 0;
-        else
-            found = (entry->page = ram->page(ram, entry->offset)) != NULL;
-        if (!found)
+    for (unsigned i = 0; i < d->header.n_pages; i++)
+        if (!gw_ram_holds(d->block, d->entries[i].offset, GW_PAGE_BYTES))
             return gw_error_set(error, GW_E_PROTOCOL,
                                 "the peer sends a page at 0x%" PRIx64
                                 " of RAM block '%s', which is not that large",
-                                entry->offset, d->name);
-    }
+                                d->entries[i].offset, d->name);
     return 0;
 }
 
-/* The page as it will be: pieces from the body where they changed, the rest from RAM. */
-static void hash_pieces(XXH3_state_t *hash, const struct entry *entry, unsigned shift)
+static int read_old(struct gw_batch_decoder *d, const struct gw_ram *ram, struct gw_error *error)
+{
+    struct gw_ram_parts parts = {.n = 0};
+
+    for (unsigned i = 0; i < d->header.n_pages; i++) {
+        const struct entry *entry = &d->entries[i];
+
+        if (entry->kind == GW_PAGE_PIECES || entry->kind == GW_PAGE_SAME)
+            gw_ram_add_part(&parts, entry->offset, d->old + (size_t)i * GW_PAGE_BYTES,
+                            GW_PAGE_BYTES);
+    }
+    return gw_ram_read(ram, d->block, &parts, error);
+}
+
+static void put_pieces(unsigned char *page, const struct entry *entry, unsigned shift)
 {
     const unsigned char *literals = entry->literals;
-    unsigned n_pieces = GW_PAGE_BYTES >> shift;
 
-    for (unsigned i = 0, run; i < n_pieces; i += run) {
-        bool changed = entry->changed >> i & 1;
+    for (uint64_t set = entry->changed; set; set &= set - 1) {
+        unsigned piece = (unsigned)__builtin_ctzll(set);
 
-        for (run = 1; i + run < n_pieces && (entry->changed >> (i + run) & 1) == changed; run++)
-            ;
-        XXH3_64bits_update(hash, changed ? literals : entry->page + ((size_t)i << shift),
-                           (size_t)run << shift);
-        if (changed)
-            literals += (size_t)run << shift;
+        memcpy(page + ((size_t)piece << shift), literals, (size_t)1 << shift);
+        literals += (size_t)1 << shift;
+    }
+}
+
+static void make_pages(struct gw_batch_decoder *d)
+{
+    for (unsigned i = 0; i < d->header.n_pages; i++) {
+        struct entry *entry = &d->entries[i];
+        unsigned char *old = d->old + (size_t)i * GW_PAGE_BYTES;
+
+        switch (entry->kind) {
+        case GW_PAGE_WHOLE: entry->content = entry->literals; break;
+        case GW_PAGE_PIECES: put_pieces(old, entry, d->header.piece_shift); /* fall through */
+        case GW_PAGE_SAME: entry->content = old; break;
+        case GW_PAGE_ZERO: entry->content = NULL; break;
+        }
     }
 }
 
@@ -272,55 +292,32 @@ static uint64_t checksum(struct gw_batch_decoder *d)
     XXH3_state_t *hash = &d->hash;
 
     XXH3_64bits_reset_withSeed(hash, GW_BATCH_MAGIC);
-    for (unsigned i = 0; i < d->header.n_pages; i++) {
-        const struct entry *entry = &d->entries[i];
-
-        switch (entry->kind) {
-        case GW_PAGE_WHOLE: XXH3_64bits_update(hash, entry->literals, GW_PAGE_BYTES); break;
-        case GW_PAGE_PIECES: hash_pieces(hash, entry, d->header.piece_shift); break;
-        case GW_PAGE_ZERO: break;
-        case GW_PAGE_SAME: XXH3_64bits_update(hash, entry->page, GW_PAGE_BYTES); break;
-        }
-    }
+    for (unsigned i = 0; i < d->header.n_pages; i++)
+        if (d->entries[i].content)
+            XXH3_64bits_update(hash, d->entries[i].content, GW_PAGE_BYTES);
     for (unsigned i = 0; i < d->header.n_pages; i++)
         gw_batch_hash_entry(hash, d->entries[i].offset, d->entries[i].kind);
     XXH3_64bits_update(hash, d->name, d->header.n_name);
     return XXH3_64bits_digest(hash);
 }
 
-static void write_pieces(const struct entry *entry, unsigned shift)
+static int write_content(const struct gw_batch_decoder *d, const struct gw_ram *ram,
+                         struct gw_error *error)
 {
-    const unsigned char *literals = entry->literals;
+    struct gw_ram_parts parts = {.n = 0};
 
-    for (uint64_t set = entry->changed; set; set &= set - 1) {
-        unsigned piece = (unsigned)__builtin_ctzll(set);
+    for (unsigned i = 0; i < d->header.n_pages; i++) {
+        const struct entry *entry = &d->entries[i];
 
-        memcpy(entry->page + ((size_t)piece << shift), literals, (size_t)1 << shift);
-        literals += (size_t)1 << shift;
+        if (entry->kind == GW_PAGE_WHOLE || entry->kind == GW_PAGE_PIECES)
+            gw_ram_add_part(&parts, entry->offset, (void *)entry->content, GW_PAGE_BYTES);
     }
+    return gw_ram_write(ram, d->block, &parts, error);
 }
 
-/* Pages of one kind that lie in a row, both in the block and in the body. */
-static void write_run(const struct entry *entry, unsigned n, unsigned shift,
-                      struct gw_batch_ram *ram)
-{
-    size_t n_bytes = (size_t)n * GW_PAGE_BYTES;
-
-    if (entry->kind == GW_PAGE_WHOLE && ram->write)
-        ram->write(ram, entry->offset, entry->literals, n_bytes);
-    else if (entry->kind == GW_PAGE_ZERO && ram->zero)
-        ram->zero(ram, entry->offset, n_bytes, true);
-    else
-        for (const struct entry *end = entry + n; entry < end; entry++)
-            switch (entry->kind) {
-            case GW_PAGE_WHOLE: memcpy(entry->page, entry->literals, GW_PAGE_BYTES); break;
-            case GW_PAGE_PIECES: write_pieces(entry, shift); break;
-            case GW_PAGE_ZERO: memset(entry->page, 0, GW_PAGE_BYTES); break;
-            case GW_PAGE_SAME: break;
-            }
-}
-
-static void write_pages(const struct gw_batch_decoder *d, struct gw_batch_ram *ram)
+/* In rows, which are cheaper to look at. */
+static int write_zeros(const struct gw_batch_decoder *d, const struct gw_ram *ram,
+                       struct gw_error *error)
 {
     const struct entry *entry = d->entries, *end = entry + d->header.n_pages;
 
@@ -329,8 +326,11 @@ static void write_pages(const struct gw_batch_decoder *d, struct gw_batch_ram *r
                     entry[n].offset == entry->offset + (uint64_t)n * GW_PAGE_BYTES;
              n++)
             ;
-        write_run(entry, n, d->header.piece_shift, ram);
+        if (entry->kind == GW_PAGE_ZERO &&
+            gw_ram_zero(ram, d->block, entry->offset, (size_t)n * GW_PAGE_BYTES, error) < 0)
+            return -1;
     }
+    return 0;
 }
 
 static void count(const struct gw_batch_decoder *d, size_t n_bytes,
@@ -350,15 +350,17 @@ static void count(const struct gw_batch_decoder *d, size_t n_bytes,
 }
 
 int gw_batch_decode(struct gw_batch_decoder *d, const unsigned char *bytes, size_t n_bytes,
-                    struct gw_batch_ram *ram, struct gw_batch_figures *figures,
+                    const struct gw_ram *ram, struct gw_batch_figures *figures,
                     struct gw_error *error)
 {
     struct cursor in = {bytes, n_bytes}, body = {0};
 
     if (take_header(d, &in, error) < 0 || take_name(d, &in, ram, error) < 0 ||
         take_body(d, &in, &body, error) < 0 || take_table(d, &body, error) < 0 ||
-        take_literals(d, &body, error) < 0 || find_pages(d, ram, error) < 0)
+        take_literals(d, &body, error) < 0 || check_offsets(d, error) < 0 ||
+        read_old(d, ram, error) < 0)
         return -1;
+    make_pages(d);
     if (checksum(d) != d->header.checksum) {
         gw_error_set(error, GW_E_PROTOCOL,
                      "%u pages of RAM block '%s' from 0x%" PRIx64
@@ -367,7 +369,8 @@ int gw_batch_decode(struct gw_batch_decoder *d, const unsigned char *bytes, size
         return gw_error_hint(error,
                              "nothing of them was written; look for a damaged link or memory");
     }
-    write_pages(d, ram);
+    if (write_content(d, ram, error) < 0 || write_zeros(d, ram, error) < 0)
+        return -1;
     if (figures)
         count(d, n_bytes, figures);
     return 0;

@@ -3,10 +3,8 @@
  * Hashes of a QEMU's RAM, wherever it is, to compare it with another QEMU's.
  *
  * What `info ramblock` names is hashed: guest RAM, firmware, video memory, tables; whatever QEMU
- * migrates and, where a block takes no part, what the same machine holds at the other end. Shared
- * RAM is read through its file, which leaves holes in it as they are; private RAM with
- * process_vm_readv(2), which needs the daemon to be root or QEMU's user. Both give zeros for memory
- * that was never touched, and take none.
+ * migrates and, where a block takes no part, what the same machine holds at the other end. Private
+ * memory that was never touched reads as zeros, and none is taken for it.
  *
  * The hash is XXH3 with 64 bits: a difference is missed with a probability of 2^-64. It is no
  * defence against somebody who chooses the memory.
@@ -29,20 +27,6 @@
 #define GW_DIGEST_REGION_MAX   (64u * 1024 * 1024)
 #define GW_DIGEST_UNITS_MAX    32768 /* so 2 TiB is the largest guest */
 
-struct gw_digest_block {
-    char name[256];
-    uint64_t n_bytes;
-    uint64_t address;                  /* in QEMU */
-    const struct gw_ram_block *shared; /* NULL: private memory of QEMU's */
-};
-
-struct gw_digest_ram {
-    pid_t pid;
-    struct gw_ram shared;
-    struct gw_digest_block block[GW_RAM_BLOCKS_MAX];
-    unsigned n_blocks;
-};
-
 /* A piece of a block, and its hash once it was hashed. */
 struct gw_digest_unit {
     unsigned block;
@@ -50,25 +34,19 @@ struct gw_digest_unit {
     uint64_t hash;
 };
 
-/*
- * Finds all RAM of the QEMU with this pid (see flow/ram.h for what both are), and reads a page of
- * each block to see that it can. 0; -1 with *error and nothing held: GW_E_UNSUPPORTED where QEMU
- * tells no addresses (before 8.0) or has too many blocks, GW_E_SYSTEM where it cannot be read.
- */
-int gw_digest_open(struct gw_digest_ram *ram, pid_t pid, const char *info_ramblock,
+/* As gw_ram_open(), but RAM that cannot be found is an error, too: GW_E_UNSUPPORTED. */
+int gw_digest_open(struct gw_ram *ram, pid_t pid, const char *info_ramblock,
                    struct gw_error *error);
-/* Twice is fine, and so is a struct of zeros. */
-void gw_digest_close(struct gw_digest_ram *ram);
 
-uint64_t gw_digest_bytes(const struct gw_digest_ram *ram);
+uint64_t gw_digest_bytes(const struct gw_ram *ram);
 
 /* The smallest region, a power of two, with which this RAM makes no more than GW_DIGEST_UNITS_MAX
  * units; 0: not even the largest does. */
-uint64_t gw_digest_region_bytes(const struct gw_digest_ram *ram);
+uint64_t gw_digest_region_bytes(const struct gw_ram *ram);
 
 /* All RAM in regions, block by block; a block's last one is shorter. Returns how many; 0: more than
  * n_max, or region_bytes is not a power of two within its bounds. */
-size_t gw_digest_regions(const struct gw_digest_ram *ram, uint64_t region_bytes,
+size_t gw_digest_regions(const struct gw_ram *ram, uint64_t region_bytes,
                          struct gw_digest_unit *units, size_t n_max);
 
 /* How many regions a block of n_bytes has. */
@@ -79,7 +57,7 @@ size_t gw_digest_pages(const struct gw_digest_unit *unit, struct gw_digest_unit 
                        size_t n_max);
 
 /* Fills unit->hash. buffer has GW_DIGEST_BUFFER_BYTES. 0; -1 with *error. */
-int gw_digest_hash(const struct gw_digest_ram *ram, struct gw_digest_unit *unit, uint8_t *buffer,
+int gw_digest_hash(const struct gw_ram *ram, struct gw_digest_unit *unit, uint8_t *buffer,
                    struct gw_error *error);
 
 #endif

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A QEMU's guest RAM, mapped into this process: the destination's pages are written where the guest
- * will find them, without passing through QEMU.
+ * A QEMU's RAM, read and written from outside: the destination's pages are put where the guest will
+ * find them, without passing through QEMU, and the memory of both QEMUs can be compared.
  *
- * Which memory belongs to which RAM block is taken from two lists and nothing is guessed from names
- * or sizes (all memfds of QEMU are called "memory-backend-memfd"): `info ramblock` names each block
- * with its length and its address in QEMU (HVA; QEMU 8.0 or newer prints it), /proc/PID/maps says
- * which file is mapped shared at that address, and one of /proc/PID/fd is that file. So memfds,
- * files, huge pages and several NUMA backends are all the same here. A block that is not shared, or
- * whose file QEMU does not hold open, is simply not there: its pages go through QEMU.
+ * Where RAM is, `info ramblock` says: it names each block with its length and its address in QEMU
+ * (HVA; QEMU 8.0 or newer prints it). process_vm_readv(2) and process_vm_writev(2) copy from and to
+ * there. So it is all the same whether QEMU has the memory for itself, shares it or has it from a
+ * file, in small pages or large ones, from one NUMA backend or from several; and as nothing has to
+ * be shared, a guest keeps the kernel's huge pages, which shared memory seldom gets.
+ *
+ * They need the daemon to be root or QEMU's user (ptrace(2), "Ptrace access mode checking").
  *
  * QEMU is to be stopped in incoming state while its RAM is written. gw_ram_open() may only be
  * called once all backends exist (after QEMU's QMP answers); plugging memory makes a new open
  * necessary. After it the struct is not changed: any thread may use it. Two threads must not write
  * one page at a time, which the barrier provides (barrier.h).
  *
- * A file that its owner shortens ends this process with SIGBUS at the next access; memfds of QEMU
- * and ours (util/shmem.h) are sealed against that.
+ * A process that got the pid of a QEMU which ended is never touched: each call first asks the
+ * pidfd whether QEMU still runs, and the kernel gives a pid anew only after all others had their
+ * turn (alloc_pid() in kernel/pid.c, cyclic).
  */
 #ifndef GW_FLOW_RAM_H
 #define GW_FLOW_RAM_H
@@ -29,27 +31,43 @@
 #include "godwit/error.h"
 
 #define GW_RAM_BLOCKS_MAX 64
+#define GW_RAM_PARTS_MAX  128
 
-/* One mapped RAM block. */
 struct gw_ram_block {
     char name[256]; /* as in the packets of the stream */
     uint64_t n_bytes;
-    uint8_t *at;        /* private: [0, n_bytes), shared with QEMU */
-    int fd;             /* private: of its file, opened anew */
-    bool by_file;       /* private: its pages can be written with pwrite() */
-    uint64_t fd_offset; /* private: where in the file the block begins */
+    uint64_t address; /* in QEMU */
+    bool writable;    /* pages can be put into it: QEMU may write to all of it, and its size is for
+                         good; some tables of firmware get theirs with the migration */
+    bool anonymous;   /* private: of no file: pages that are not there are zero */
 };
 
+/* Zeros: no RAM. */
 struct gw_ram {
-    struct gw_ram_block block[GW_RAM_BLOCKS_MAX];
-    unsigned n_blocks; /* mapped */
+    bool is_open; /* private, as the next two */
+    int pidfd, pagemap;
+    pid_t pid;
+    struct gw_ram_block block[GW_RAM_BLOCKS_MAX]; /* all that `info ramblock` names */
+    unsigned n_blocks;
 };
 
 /* A line of `info ramblock`. */
 struct gw_ram_line {
     char name[256];
-    uint64_t used_bytes; /* what migrates */
-    uint64_t address;    /* in QEMU's address space */
+    uint64_t used_bytes, total_bytes; /* what migrates; what it can grow to */
+    uint64_t address;
+};
+
+/* Bytes of a block, and where they are in this process. */
+struct gw_ram_part {
+    uint64_t offset;
+    void *here;
+    size_t n_bytes;
+};
+
+struct gw_ram_parts {
+    struct gw_ram_part part[GW_RAM_PARTS_MAX];
+    unsigned n;
 };
 
 /* Reads one line (up to '\n' or '\0') of `info ramblock`. 0; 1 if it is none of a block with an
@@ -57,29 +75,37 @@ struct gw_ram_line {
 int gw_ram_parse_line(const char *text, struct gw_ram_line *line);
 
 /*
- * Maps what can be mapped of the QEMU with this pid; info_ramblock is the answer to that command.
- * 0 with n_blocks, which may be 0. -1 with *error (GW_E_SYSTEM) and nothing held if /proc/PID
- * cannot be read: it needs QEMU's user or root.
+ * Finds the RAM of the QEMU with this pid, and reads a byte of the last block to see that it may;
+ * info_ramblock is the answer to that command. 0 with n_blocks, which is 0 with a QEMU that tells
+ * no addresses; -1 with *error and nothing held: GW_E_SYSTEM where it cannot be read,
+ * GW_E_UNSUPPORTED for too many blocks or two of one name.
  */
 int gw_ram_open(struct gw_ram *ram, pid_t pid, const char *info_ramblock, struct gw_error *error);
 
-/* Unmaps everything. Twice is fine, and so is a struct of zeros. */
+/* Twice is fine, and so is a struct of zeros. */
 void gw_ram_close(struct gw_ram *ram);
 
-/* The block of that name; NULL if it is not mapped. */
+/* The block of that name; NULL if there is none. */
 const struct gw_ram_block *gw_ram_find(const struct gw_ram *ram, const char *name);
 
-/* Where these bytes of the block are, for reading or writing; NULL if any is outside of it. */
-uint8_t *gw_ram_at(const struct gw_ram_block *block, uint64_t offset, size_t n_bytes);
+/* Whether these bytes are all in the block. */
+bool gw_ram_holds(const struct gw_ram_block *block, uint64_t offset, uint64_t n_bytes);
 
-/* Copies bytes into the block. 0; 1 if any is outside of it, and nothing was written. Memory of a
- * memfd is written by its descriptor where it has no huge pages (util/shmem.h): that takes no page
- * fault, and pages which are new and written whole are not cleared first. */
-int gw_ram_write(const struct gw_ram_block *block, uint64_t offset, const void *data,
-                 size_t n_bytes);
+/* Adds one to fewer than GW_RAM_PARTS_MAX parts. What follows the last one at both ends makes that
+ * one longer. */
+void gw_ram_add_part(struct gw_ram_parts *parts, uint64_t offset, void *here, size_t n_bytes);
 
-/* Makes these bytes zero. Pages that are zero are not written, and what the file does not have
- * yet is not even made. 0; 1 if any is outside of the block. */
-int gw_ram_zero(const struct gw_ram_block *block, uint64_t offset, size_t n_bytes);
+/* Copies from, and to, the block, which is one of ram's. 0; -1 with *error: GW_E_PROTOCOL if a part
+ * is not in the block, and then nothing was copied; GW_E_SYSTEM. */
+int gw_ram_read(const struct gw_ram *ram, const struct gw_ram_block *block,
+                const struct gw_ram_parts *parts, struct gw_error *error);
+int gw_ram_write(const struct gw_ram *ram, const struct gw_ram_block *block,
+                 const struct gw_ram_parts *parts, struct gw_error *error);
+
+/* Makes whole pages of the block zero; offset and n_bytes are multiples of GW_PAGE_BYTES. Pages
+ * that are zero are not written, and of anonymous memory those that are not there yet are not made.
+ * As gw_ram_write(). */
+int gw_ram_zero(const struct gw_ram *ram, const struct gw_ram_block *block, uint64_t offset,
+                size_t n_bytes, struct gw_error *error);
 
 #endif

@@ -6,39 +6,6 @@
 
 #include "util/cleanup.h"
 
-static struct gw_receiver *receiver_of(struct gw_batch_ram *ram)
-{
-    return gw_container_of(ram, struct gw_receiver, batch_ram);
-}
-
-static int ram_block(struct gw_batch_ram *ram, const char *name)
-{
-    struct gw_receiver *r = receiver_of(ram);
-
-    r->block = gw_ram_find(r->ram, name);
-    return r->block ? 0 : -1;
-}
-
-static unsigned char *ram_page(struct gw_batch_ram *ram, uint64_t offset)
-{
-    return gw_ram_at(receiver_of(ram)->block, offset, GW_PAGE_BYTES);
-}
-
-static int ram_zero(struct gw_batch_ram *ram, uint64_t offset, size_t n_bytes, bool commit)
-{
-    const struct gw_ram_block *block = receiver_of(ram)->block;
-
-    if (!gw_ram_at(block, offset, n_bytes))
-        return -1;
-    return commit && gw_ram_zero(block, offset, n_bytes) != 0 ? -1 : 0;
-}
-
-static void ram_write(struct gw_batch_ram *ram, uint64_t offset, const unsigned char *bytes,
-                      size_t n_bytes)
-{
-    gw_ram_write(receiver_of(ram)->block, offset, bytes, n_bytes);
-}
-
 int gw_receiver_init(struct gw_receiver *receiver, const struct gw_receiver_ops *ops,
                      const struct gw_ram *ram, struct gw_barrier *barrier)
 {
@@ -46,7 +13,6 @@ int gw_receiver_init(struct gw_receiver *receiver, const struct gw_receiver_ops 
         .ops = ops,
         .ram = ram,
         .barrier = barrier,
-        .batch_ram = {.block = ram_block, .page = ram_page, .zero = ram_zero, .write = ram_write},
     };
     return gw_batch_decoder_new(&receiver->decoder);
 }
@@ -98,7 +64,7 @@ static int take_pages(struct gw_receiver *r, const struct gw_frame *frame, struc
         told = r->after_sync;
         if (told && await_qemu(r, &packet, error) < 0)
             return -1;
-        if (gw_batch_decode(r->decoder, batch, n_batch, &r->batch_ram, &r->figures, error) < 0)
+        if (gw_batch_decode(r->decoder, batch, n_batch, r->ram, &r->figures, error) < 0)
             return gw_error_prefix(error, "lane %u", frame->lane);
     }
     if (packet.sync && arrive(r, error) < 0)

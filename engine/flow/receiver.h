@@ -31,10 +31,8 @@ struct gw_receiver {
     const struct gw_ram *ram;
     struct gw_barrier *barrier;
     struct gw_batch_decoder *decoder;
-    struct gw_batch_ram batch_ram;    /* private */
-    const struct gw_ram_block *block; /* private: of the batch being decoded */
-    bool after_sync;                  /* private: nothing was applied since the last SYNC */
-    struct gw_batch_figures figures;  /* of the last PAGES frame */
+    bool after_sync;                 /* private: nothing was applied since the last SYNC */
+    struct gw_batch_figures figures; /* of the last PAGES frame */
     bool synced; /* the last frame had a SYNC, and all before it is applied: GW_FRAME_SYNCED is due
                   */
     uint64_t n_drains;

@@ -3,7 +3,7 @@
  * The source's half of the carrier, without its I/O: what becomes of the packets of one multifd
  * channel.
  *
- * A packet of pages of a RAM block that the destination has mapped becomes a PAGES frame
+ * A packet of pages of a RAM block that the destination offered becomes a PAGES frame
  * (flow/frame.h): its pages are compared with what was last sent of them, and a batch has what the
  * destination lacks. Everything else is passed on as it is.
  *
@@ -19,7 +19,7 @@
 #include "flow/ram.h"
 #include "flow/stream.h"
 
-/* A RAM block that the destination has mapped. */
+/* A RAM block that the destination offered: it puts the pages in place. */
 struct gw_sender_block {
     char name[256];
     uint64_t n_bytes;

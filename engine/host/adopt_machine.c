@@ -178,11 +178,8 @@ static void check_memory_file(struct gw_adopt_parser *p, const struct gw_optstr 
 {
     const char *path = gw_optstr_get(opts, "mem-path");
 
-    /* two QEMUs that map one file would share their guests' memory; GW_ARGV_RAM_FD is each one's
-     * own */
-    if (gw_optstr_bool(opts, "share", false) &&
-        (!path ||
-         (!gw_adopt_begins(path, "/dev/hugepages") && strcmp(path, "/proc/self/fd/3") != 0)))
+    /* two QEMUs that map one file would share their guests' memory */
+    if (gw_optstr_bool(opts, "share", false) && (!path || !gw_adopt_begins(path, "/dev/hugepages")))
         gw_adopt_refuse(p, "-object memory-backend-file",
                         "guest memory lies in a shared file (%.80s)", path ? path : "");
 }

@@ -142,11 +142,8 @@ static void add_machine(struct args *args, const struct gw_vm_spec *spec,
     if (runtime->prefault_threads)
         snprintf(prealloc, sizeof prealloc, ",prealloc=on,prealloc-threads=%u",
                  runtime->prefault_threads);
-    /* Shared memory, so that the carrier can map the guest's RAM. A memory-backend-memfd would be
-     * the same, but QEMU maps it at any multiple of 4 KiB, and there it gets no huge pages. */
-    addf(args, "-object",
-         "memory-backend-file,id=ram0,size=%llu,share=on,align=2M,mem-path=/proc/self/fd/%d%s",
-         (unsigned long long)spec->memory_bytes, GW_ARGV_RAM_FD, prealloc);
+    addf(args, "-object", "memory-backend-ram,id=ram0,size=%llu%s",
+         (unsigned long long)spec->memory_bytes, prealloc);
     add2(args, "-global", LEAN_CPU);
     add(args, "-nodefaults");
     add(args, "-no-user-config");

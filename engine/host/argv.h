@@ -11,10 +11,6 @@
 
 #include "host/vmspec.h"
 
-/* The descriptor that QEMU inherits: guest RAM, a file of the VM's memory_bytes (util/shmem.h). An
- * adopted VM's command line does not use it. */
-#define GW_ARGV_RAM_FD 3
-
 /* What belongs to one start on one node. Everything is borrowed. */
 struct gw_vm_runtime {
     const char *qemu;          /* the program */

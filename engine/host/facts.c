@@ -15,7 +15,6 @@
 #include "host/process.h"
 #include "host/tap.h"
 #include "util/cleanup.h"
-#include "util/shmem.h"
 
 int gw_facts_boot_id(char out[37], struct gw_error *e)
 {
@@ -75,9 +74,9 @@ json_t *gw_facts_host(const char *node, struct gw_error *e)
     if (gw_facts_boot_id(boot_id, e) < 0 || gw_facts_mem_available(&bytes, e) < 0)
         return NULL;
     uname(&uts);
-    facts = json_pack("{s:s, s:s, s:s, s:I, s:b, s:o}", "node", node, "boot_id", boot_id, "kernel",
-                      uts.release, "mem_available_bytes", (json_int_t)bytes, "shared_huge_pages",
-                      (int)gw_shmem_huge_pages(), "bridges", bridge_names());
+    facts =
+        json_pack("{s:s, s:s, s:s, s:I, s:o}", "node", node, "boot_id", boot_id, "kernel",
+                  uts.release, "mem_available_bytes", (json_int_t)bytes, "bridges", bridge_names());
     if (!facts)
         gw_error_set_sys(e, ENOMEM, "gather the facts of node %s", node);
     return facts;

@@ -11,7 +11,6 @@
  *                     mem_available_bytes, mem_reserved_bytes, cpu_features (of the same model
  *                     there), disks[] (the same paths), bridges[] (that exist), vms[{name, uuid}],
  *                     capabilities[]
- * Of both, if known:  shared_huge_pages (gw_shmem_huge_pages())
  *
  * cpu_features is {"sse4.1": true, …}: only those that are on, in gw_facts_cpu_features()'s
  * spelling. capabilities are names as in query-migrate-capabilities. A disk is as
@@ -28,8 +27,7 @@
 
 enum gw_facts_side { GW_FACTS_SOURCE, GW_FACTS_DESTINATION };
 
-/* {node, boot_id, kernel, mem_available_bytes, shared_huge_pages, bridges[]} of this node, now. A
- * new reference. */
+/* {node, boot_id, kernel, mem_available_bytes, bridges[]} of this node, now. A new reference. */
 json_t *gw_facts_host(const char *node, struct gw_error *e);
 
 /* The id of this boot of the kernel (36 characters), the same in every container of a machine. */

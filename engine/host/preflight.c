@@ -274,23 +274,6 @@ static void check_memory(const struct comparison *c)
                     c->node);
 }
 
-static void check_pages(const struct comparison *c)
-{
-    struct gw_finding *f;
-
-    if (!json_is_true(json_object_get(c->source, "shared_huge_pages")) ||
-        !json_is_false(json_object_get(c->destination, "shared_huge_pages")))
-        return;
-    f = INFO(
-        c, "small-pages", c->node,
-        "%s gives no huge pages to shared memory, as %s does: guests run slower there, and take "
-        "longer to move",
-        c->node, text_of(c->source, "node"));
-    gw_finding_hint(f,
-                    "write advise to /sys/kernel/mm/transparent_hugepage/shmem_enabled there, now "
-                    "and at each start (godwit-hugepages.conf for systemd-tmpfiles does)");
-}
-
 static void check_bridges(const struct comparison *c)
 {
     const json_t *needed = json_object_get(c->source, "bridges");
@@ -503,7 +486,6 @@ void gw_preflight_compare(const json_t *source, const json_t *destination,
     check_cpu(&c);
     check_cpu_level(&c);
     check_memory(&c);
-    check_pages(&c);
     check_disks(&c);
     check_bridges(&c);
     check_taken(&c);

@@ -6,7 +6,7 @@
  * Codes of findings. Errors: same-node, blocked, machine-unknown, qemu-older, qemu-broken, accel,
  * cpu-feature (one each), memory, disk-missing, disk-access, disk-local, disk-differs,
  * disk-unknown, disk-format, bridge-missing, name-taken, uuid-taken, capability-missing, facts.
- * Warnings: cpu-v2, cpu-unknown. Info: qemu-newer, small-pages. Of disks on RBD see rbdcheck.h.
+ * Warnings: cpu-v2, cpu-unknown. Info: qemu-newer. Of disks on RBD see rbdcheck.h.
  */
 #ifndef GW_HOST_PREFLIGHT_H
 #define GW_HOST_PREFLIGHT_H

@@ -58,34 +58,22 @@ static int read_stat(pid_t pid, uint64_t values[STAT_MAX])
     return values[STAT_START_TIME] ? 0 : -EBADMSG;
 }
 
-/* Descriptors for a child; kept: -1 for none. */
-struct child_fds {
-    int input, kept, log, report;
-};
-
-enum { KEPT_FD = 3, REPORT_FD };
-
 /*
- * In the child: descriptors 0-2 are set, 3 is the one to keep, 4 the pipe that reports a failed
- * exec, and all others are closed. The copies come first, because any may be one of 0-4 already.
+ * In the child: descriptors 0-2 are set, 3 is the pipe that reports a failed exec, and all others
+ * are closed. The copies come first, because any of the three may be one of 0-3 already.
  */
-static int arrange_fds(const struct child_fds *fds)
+static int arrange_fds(int input_fd, int log_fd, int report_fd)
 {
-    int input = fcntl(fds->input, F_DUPFD_CLOEXEC, REPORT_FD + 1);
-    int kept = fds->kept < 0 ? -1 : fcntl(fds->kept, F_DUPFD_CLOEXEC, REPORT_FD + 1);
-    int log = fcntl(fds->log, F_DUPFD_CLOEXEC, REPORT_FD + 1);
-    int report = fcntl(fds->report, F_DUPFD_CLOEXEC, REPORT_FD + 1);
-
-    if (input < 0 || log < 0 || report < 0 || (kept < 0 && fds->kept >= 0))
+    input_fd = fcntl(input_fd, F_DUPFD_CLOEXEC, 4);
+    log_fd = fcntl(log_fd, F_DUPFD_CLOEXEC, 4);
+    report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, 4);
+    if (input_fd < 0 || log_fd < 0 || report_fd < 0)
         return -1;
-    if (dup2(input, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0 ||
-        dup3(report, REPORT_FD, O_CLOEXEC) < 0)
+    if (dup2(input_fd, 0) < 0 || dup2(log_fd, 1) < 0 || dup2(log_fd, 2) < 0)
         return -1;
-    if (kept < 0)
-        close(KEPT_FD);
-    else if (dup2(kept, KEPT_FD) < 0)
+    if (dup3(report_fd, 3, O_CLOEXEC) < 0)
         return -1;
-    return (int)syscall(SYS_close_range, REPORT_FD + 1u, ~0u, 0u);
+    return (int)syscall(SYS_close_range, 4u, ~0u, 0u);
 }
 
 static void reset_signals(void)
@@ -99,12 +87,12 @@ static void reset_signals(void)
 }
 
 /* Only async-signal-safe calls: the daemon may have threads. */
-static _Noreturn void run_child(char *const argv[], const struct child_fds *fds)
+static _Noreturn void run_child(char *const argv[], int input_fd, int log_fd, int report_fd)
 {
-    int report_fd = fds->report, error;
+    int error;
 
-    if (setsid() >= 0 && arrange_fds(fds) >= 0) {
-        report_fd = REPORT_FD;
+    if (setsid() >= 0 && arrange_fds(input_fd, log_fd, report_fd) >= 0) {
+        report_fd = 3;
         reset_signals();
         execvp(argv[0], argv);
     }
@@ -164,9 +152,8 @@ static int hold_child(pid_t pid, struct gw_process *p)
     return 0;
 }
 
-/* Of fds, input and kept are the caller's. */
-static int start(char *const argv[], struct child_fds fds, const char *log_path,
-                 struct gw_process *p, struct gw_error *e)
+int gw_process_start_reading(char *const argv[], int input_fd, const char *log_path,
+                             struct gw_process *p, struct gw_error *e)
 {
     gw_autoclose int log_fd = -1, report_read = -1, report_write = -1;
     sigset_t all, old;
@@ -182,15 +169,13 @@ static int start(char *const argv[], struct child_fds fds, const char *log_path,
         return gw_error_set_sys(e, errno, "make a pipe");
     report_read = report[0];
     report_write = report[1];
-    fds.log = log_fd;
-    fds.report = report_write;
 
     /* Blocked until the child has reset its handlers: none of ours may run in it. */
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old);
     pid = fork();
     if (pid == 0)
-        run_child(argv, &fds);
+        run_child(argv, input_fd, log_fd, report_write);
     r = -errno;
     sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid < 0)
@@ -211,27 +196,15 @@ static int start(char *const argv[], struct child_fds fds, const char *log_path,
     return 0;
 }
 
-int gw_process_start_reading(char *const argv[], int input_fd, const char *log_path,
-                             struct gw_process *p, struct gw_error *e)
-{
-    return start(argv, (struct child_fds){.input = input_fd, .kept = -1}, log_path, p, e);
-}
-
-int gw_process_start_keeping(char *const argv[], int kept_fd, const char *log_path,
-                             struct gw_process *p, struct gw_error *e)
+int gw_process_start(char *const argv[], const char *log_path, struct gw_process *p,
+                     struct gw_error *e)
 {
     gw_autoclose int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     *p = GW_PROCESS_NONE;
     if (null_fd < 0)
         return gw_error_set_sys(e, errno, "open /dev/null");
-    return start(argv, (struct child_fds){.input = null_fd, .kept = kept_fd}, log_path, p, e);
-}
-
-int gw_process_start(char *const argv[], const char *log_path, struct gw_process *p,
-                     struct gw_error *e)
-{
-    return gw_process_start_keeping(argv, -1, log_path, p, e);
+    return gw_process_start_reading(argv, null_fd, log_path, p, e);
 }
 
 int gw_process_attach(pid_t pid, uint64_t start_time, struct gw_process *p, struct gw_error *e)

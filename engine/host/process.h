@@ -57,10 +57,6 @@ int gw_process_start(char *const argv[], const char *log_path, struct gw_process
 int gw_process_start_reading(char *const argv[], int input_fd, const char *log_path,
                              struct gw_process *p, struct gw_error *e);
 
-/* As gw_process_start(), but it inherits kept_fd, which stays the caller's, as descriptor 3. */
-int gw_process_start_keeping(char *const argv[], int kept_fd, const char *log_path,
-                             struct gw_process *p, struct gw_error *e);
-
 /*
  * Takes hold of a process that runs already. With start_time not 0, it must be the one that
  * started then. GW_E_NOT_FOUND: there is no such process any more, or another one has its pid.

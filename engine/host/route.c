@@ -21,8 +21,6 @@ bool gw_route_is_carrier(const struct gw_route_inputs *in, const char **becausep
     } else if (in->all_pages) {
         *becausep = "all memory is verified, and of a guest that says what is free QEMU sends all "
                     "only without multifd";
-    } else if (!in->mappable) {
-        *becausep = "the guest's RAM is private to QEMU, where the carrier gains nothing";
     } else if (!link) {
         *becausep = "how fast the link is could not be measured";
     } else if (link >= GW_ROUTE_FAST_BYTES) {

@@ -27,7 +27,6 @@ struct gw_route_inputs {
     unsigned n_processors;      /* that the daemon may use */
     bool multifd;               /* the source's QEMU has it */
     bool all_pages;             /* host/negotiate.h */
-    bool mappable;              /* the guest's RAM is shared memory */
 };
 
 /* Whether it is the carrier; *becausep is why, a literal. */

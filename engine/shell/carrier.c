@@ -231,7 +231,7 @@ int gw_carrier_new_destination(const struct gw_carrier_options *options, struct 
         return -1;
     }
     c->ram = *ram;
-    ram->n_blocks = 0;
+    *ram = (struct gw_ram){0};
     if (open_mailbox(c, options, error) < 0 || listen_on(c, options, port_min, port_max, error) < 0)
         goto failed;
     r = gw_carrier_start_thread(&c->listen_thread, gw_carrier_destination_thread, c);

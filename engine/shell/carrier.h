@@ -75,7 +75,7 @@ struct gw_carrier_source {
     uint64_t bandwidth_bytes_per_s; /* what the lanes may send together; 0: no limit */
     bool zstd;     /* the codec may be zstd; at which level is decided by measure */
     int level_max; /* of zstd */
-    /* What the destination has mapped, and the histories. Taken in any case. */
+    /* What the destination offered, and the histories. Taken in any case. */
     struct gw_sender_ram *ram;
 };
 

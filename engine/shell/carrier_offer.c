@@ -16,8 +16,9 @@ json_t *gw_carrier_offer_to_json(const uint8_t secret[16], const struct gw_ram *
     for (unsigned i = 0; i < 16; i++)
         snprintf(hex + 2 * i, 3, "%02x", secret[i]);
     for (unsigned i = 0; i < ram->n_blocks; i++)
-        json_array_append_new(blocks, json_pack("{s:s, s:I}", "name", ram->block[i].name, "bytes",
-                                                (json_int_t)ram->block[i].n_bytes));
+        if (ram->block[i].writable)
+            json_array_append_new(blocks, json_pack("{s:s, s:I}", "name", ram->block[i].name,
+                                                    "bytes", (json_int_t)ram->block[i].n_bytes));
     return json_pack("{s:i, s:s, s:o}", "version", GW_CARRIER_VERSION, "secret", hex, "blocks",
                      blocks);
 }

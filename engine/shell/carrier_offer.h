@@ -4,7 +4,7 @@
  *
  *     {"version": 1, "secret": "32 hex digits", "blocks": [{"name": "ram0", "bytes": 1073741824}]}
  *
- * blocks are the RAM blocks that it has mapped.
+ * blocks are the RAM blocks whose pages it can put in place; those of others pass through QEMU.
  */
 #ifndef GW_SHELL_CARRIER_OFFER_H
 #define GW_SHELL_CARRIER_OFFER_H

@@ -107,15 +107,16 @@ static int open_carrier(struct incoming *in, const char *ramblocks, struct gw_er
     struct gw_ram ram;
 
     if (gw_ram_open(&ram, in->base.vm->process.pid, ramblocks, error) < 0)
-        return -1;
+        gw_migration_log(&in->base, GW_LOG_WARNING, "%s: pages pass through QEMU, whole",
+                         error->msg);
+    else if (ram.n_blocks == 0)
+        gw_migration_log(&in->base, GW_LOG_WARNING,
+                         "QEMU does not tell where its RAM is: pages pass through it, whole");
     gw_migration_carrier_options(&in->base, in->carrier_path, &options);
     options.host = in->host;
     evutil_secure_rng_get_bytes(options.secret, sizeof options.secret);
     json_decref(in->carrier_offer);
     in->carrier_offer = gw_carrier_offer_to_json(options.secret, &ram);
-    if (ram.n_blocks == 0)
-        gw_migration_log(&in->base, GW_LOG_WARNING,
-                         "the guest's RAM is not shared memory: pages pass through QEMU, whole");
     if (gw_carrier_new_destination(&options, &ram, config->migration_port_min,
                                    config->migration_port_max, &in->base.carrier, error) < 0)
         return -1;

@@ -137,8 +137,8 @@ void gw_outgoing_choose_route(struct outgoing *o)
     const char *because;
     json_t *inputs;
 
-    m->wishes.carrier = gw_routing_choose(&m->daemon->routing, m->peer, o->facts, o->spec,
-                                          &m->wishes, &inputs, &because);
+    m->wishes.carrier =
+        gw_routing_choose(&m->daemon->routing, m->peer, o->facts, &m->wishes, &inputs, &because);
     if (m->wishes.carrier)
         m->record.route = "carrier";
     decide_route(o, inputs, because);

@@ -101,18 +101,6 @@ void gw_routing_learn(struct gw_routing *routing, const char *peer, uint64_t now
     routing->link[i].at_ns = now_ns;
 }
 
-static bool is_mappable(const json_t *spec)
-{
-    const json_t *argv = json_object_get(spec, "adopted_argv");
-    json_t *arg;
-    size_t i;
-
-    json_array_foreach (argv, i, arg)
-        if (strstr(json_string_value(arg), "share=on"))
-            return true;
-    return !argv; /* what we start has a shared memfd */
-}
-
 static bool has_multifd(const json_t *facts)
 {
     json_t *name;
@@ -125,7 +113,7 @@ static bool has_multifd(const json_t *facts)
 }
 
 bool gw_routing_choose(struct gw_routing *routing, const char *peer, const json_t *facts,
-                       const json_t *spec, const struct gw_native_wishes *wishes, json_t **inputsp,
+                       const struct gw_native_wishes *wishes, json_t **inputsp,
                        const char **becausep)
 {
     struct gw_route_inputs in = {
@@ -134,7 +122,6 @@ bool gw_routing_choose(struct gw_routing *routing, const char *peer, const json_
         .n_processors = 1,
         .multifd = has_multifd(facts),
         .all_pages = wishes->all_pages,
-        .mappable = is_mappable(spec),
     };
     cpu_set_t set;
 

@@ -39,7 +39,7 @@ void gw_routing_learn(struct gw_routing *routing, const char *peer, uint64_t now
  * *becausep are for the decision's record.
  */
 bool gw_routing_choose(struct gw_routing *routing, const char *peer, const json_t *facts,
-                       const json_t *spec, const struct gw_native_wishes *wishes, json_t **inputsp,
+                       const struct gw_native_wishes *wishes, json_t **inputsp,
                        const char **becausep);
 
 #endif

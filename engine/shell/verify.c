@@ -33,7 +33,7 @@ enum state {
 
 struct gw_verify {
     struct gw_verify_handler *handler;
-    struct gw_digest_ram ram;
+    struct gw_ram ram;
     struct event *mail;
     int mail_fd; /* readable: all units are hashed, or it has failed */
 
@@ -339,7 +339,7 @@ static int take_regions(struct gw_verify *v, const json_t *blocks, struct gw_err
                             "the destination has hashed %zu RAM blocks, and the source has %u",
                             json_array_size(blocks), v->ram.n_blocks);
     for (unsigned i = 0; i < v->ram.n_blocks; i++) {
-        const struct gw_digest_block *block = &v->ram.block[i];
+        const struct gw_ram_block *block = &v->ram.block[i];
         const json_t *theirs = find_block(blocks, block->name);
         size_t n = gw_digest_n_regions(block->n_bytes, v->region_bytes);
 
@@ -415,7 +415,7 @@ static void answer(struct gw_verify *v)
     size_t at = 0;
 
     for (unsigned i = 0; v->state == ANSWERS_REGIONS && i < v->ram.n_blocks; i++) {
-        const struct gw_digest_block *block = &v->ram.block[i];
+        const struct gw_ram_block *block = &v->ram.block[i];
         size_t n = gw_digest_n_regions(block->n_bytes, v->region_bytes);
 
         json_array_append_new(blocks, json_pack("{s:s, s:I, s:o}", "name", block->name, "bytes",
@@ -441,7 +441,7 @@ static int find_unit(const struct gw_verify *v, const json_t *entry, struct gw_d
     json_int_t n_bytes = json_integer_value(json_object_get(entry, "bytes"));
 
     for (unsigned i = 0; name && i < v->ram.n_blocks; i++) {
-        const struct gw_digest_block *block = &v->ram.block[i];
+        const struct gw_ram_block *block = &v->ram.block[i];
 
         if (strcmp(block->name, name) != 0)
             continue;
@@ -560,7 +560,7 @@ void gw_verify_free(struct gw_verify *verify)
     if (verify->mail)
         event_free(verify->mail);
     gw_cleanup_close(&verify->mail_fd);
-    gw_digest_close(&verify->ram);
+    gw_ram_close(&verify->ram);
     free(verify->units);
     free(verify->theirs);
     json_decref(verify->pages);

@@ -19,7 +19,6 @@
 #include "shell/vm.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
-#include "util/shmem.h"
 #include "util/tree.h"
 
 #define COMMAND_TIMEOUT_NS UINT64_C(10000000000)
@@ -569,20 +568,17 @@ static int start_qemu(struct gw_vm *vm, struct gw_error *error)
         .ceph_conf = vm->daemon->config->ceph_conf,
         .ceph_user = vm->daemon->config->ceph_user,
     };
-    gw_autoclose int ram_fd = gw_shmem_new(vm->spec->memory_bytes);
     gw_autofree char *line = NULL;
     char **argv;
     int result;
 
-    if (ram_fd < 0)
-        return gw_error_set_sys(error, -ram_fd, "make the memory of %s", vm->spec->name);
     for (unsigned i = 0; i < vm->n_taps; i++)
         taps[i] = vm->tap_names[i];
     if (gw_argv_build(vm->spec, &runtime, &argv, error) < 0)
         return -1;
     line = gw_argv_render(argv);
     gw_log(&vm->daemon->log, GW_LOG_DEBUG, vm->spec->name, "starting %s", line ? line : "");
-    result = gw_process_start_keeping(argv, ram_fd, vm->log_path, &vm->process, error);
+    result = gw_process_start(argv, vm->log_path, &vm->process, error);
     gw_argv_free(argv);
     if (result < 0)
         gw_error_hint(error, "install QEMU, or set qemu in the daemon's configuration");

@@ -185,20 +185,8 @@ static struct {
     size_t *lengths; /* of the batches in wire */
     struct gw_batch_encoder *encoder;
     struct gw_batch_decoder *decoder;
-    struct gw_batch_ram sink;
+    struct gw_ram sink; /* of this process */
 } b;
-
-static int sink_block(struct gw_batch_ram *ram, const char *name)
-{
-    (void)ram;
-    return strcmp(name, "pc.ram");
-}
-
-static unsigned char *sink_page(struct gw_batch_ram *ram, uint64_t offset)
-{
-    (void)ram;
-    return offset / GW_PAGE_BYTES < b.n_pages ? b.ram + offset : NULL;
-}
 
 /* Bytes of the pages in QEMU's way. Zero pages are an offset each. */
 static double qemu_bytes(const unsigned char *pages, double *secondsp)
@@ -386,18 +374,23 @@ static unsigned char *room_for(size_t bytes)
 static void prepare(size_t n_pages)
 {
     size_t n_batches = n_pages / GW_BATCH_MAX_PAGES + 1;
+    char line[128];
 
     b.n_pages = n_pages;
     b.ram = room_for(n_pages * GW_PAGE_BYTES);
     b.wire = room_for(n_batches * GW_BATCH_BOUND(GW_BATCH_MAX_PAGES));
     b.lengths = calloc(n_batches, sizeof *b.lengths);
-    b.sink = (struct gw_batch_ram){.block = sink_block, .page = sink_page};
+    snprintf(line, sizeof line, "pc.ram 4 KiB 0x0 0x%zx 0x%zx 0x%lx rw", n_pages * GW_PAGE_BYTES,
+             n_pages * GW_PAGE_BYTES, (unsigned long)b.ram);
+    if (gw_ram_open(&b.sink, getpid(), line, NULL) < 0)
+        die("ram");
     if (!b.lengths || gw_batch_encoder_new(&b.encoder) < 0 || gw_batch_decoder_new(&b.decoder) < 0)
         die("memory");
 }
 
 static void finish(void)
 {
+    gw_ram_close(&b.sink);
     munmap(b.ram, b.n_pages * GW_PAGE_BYTES);
     munmap(b.wire, (b.n_pages / GW_BATCH_MAX_PAGES + 1) * GW_BATCH_BOUND(GW_BATCH_MAX_PAGES));
     free(b.lengths);

@@ -5,7 +5,6 @@
     compare.py writing idle              two cases, all contenders, medians of 5
     compare.py plain -n 3 --only carrier,multifd-2
     compare.py fastest --json out.json   which rate of writing still converges
-    compare.py plain --shmem-huge advise huge pages for shared memory, as they are set during the run
 
 Cases:
     writing   1 Gbit/s, 700 MiB of 1 GiB filled, 250 MB/s of pages dirtied by 8 bytes each in 300 MiB
@@ -17,9 +16,8 @@ Cases:
     again     what a page costs that is sent again, offline: dumps of programs at work, see bench_pages
 
 Contenders: `carrier…` and `native…` are `godwit migrate`; the others are a script that gives two
-QEMUs the same QMP commands, without pre-switchover, on ordinary memory; with `-shared` on a shared memfd,
-as Godwit's guests have it (tests/lib/bare.py). The
-guest is the self-checking one (tests/guest) but for cache, under TCG where there is no KVM; after each
+QEMUs the same QMP commands, without pre-switchover, on memory of the
+same kind as Godwit's guests have (tests/lib/bare.py). The guest is the self-checking one (tests/guest) but for cache, under TCG where there is no KVM; after each
 contender its memory is scanned, or the records are read with their checksums: a bad one ends everything.
 
 Columns: copy: from QEMU's `migrate` until the destination runs. whole: that and starting the
@@ -38,7 +36,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import statistics
 import subprocess
 import sys
@@ -51,7 +48,6 @@ sys.path.insert(0, os.path.join(HERE, '../lib'))
 import bare  # pylint: disable=wrong-import-position
 import guests  # pylint: disable=wrong-import-position
 import godwit_lab  # pylint: disable=wrong-import-position
-import hugepages  # pylint: disable=wrong-import-position
 from godwit_lab import Failure, Lab, resident_kib  # pylint: disable=wrong-import-position
 
 VM = 'bench1'
@@ -65,7 +61,6 @@ BUSY_MOST = 0.2  # of the machine, by others
 # name: options of `godwit migrate`
 GODWIT = {
     'carrier': ('--route', 'carrier', '--codec', 'zstd', '--channels', '2'),
-    'carrier-plain': ('--route', 'carrier', '--codec', 'zstd', '--channels', '2', '--transport', 'tcp?plain=yes'),
     'carrier-4': ('--route', 'carrier', '--codec', 'zstd', '--channels', '4'),
     'carrier-none': ('--route', 'carrier', '--codec', 'none', '--channels', '2'),
     'carrier-none-plain': ('--route', 'carrier', '--codec', 'none', '--channels', '2',
@@ -78,18 +73,16 @@ BARE = {
     f'multifd{name}-{n}': (('multifd',), {'multifd-channels': n, 'multifd-compression': codec})
     for name, codec in (('', 'none'), ('-zstd', 'zstd')) for n in (2, 4)
 }
-BARE['multifd-shared-2'] = BARE['multifd-2']
-BARE['multifd-zstd-shared-2'] = BARE['multifd-zstd-2']
 BARE['xbzrle'] = (('xbzrle',), {'xbzrle-cache-size': 512 << 20})
 
 SHAPED = ('carrier', 'native', 'multifd-2', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')
 CASES = {  # name: link, guest, its load, contenders
     'writing': ('1gbit', guests.SelfChecking, 250, SHAPED),
-    'idle': ('1gbit', guests.SelfChecking, 0, ('carrier', 'carrier-plain', *SHAPED[1:])),
+    'idle': ('1gbit', guests.SelfChecking, 0, SHAPED),
     'fastest': ('1gbit', guests.SelfChecking, None, ('carrier', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')),
     'cache': ('1gbit', guests.Cache, 1, ('carrier', 'multifd-zstd-2')),
     'plain': (None, guests.SelfChecking, 0, ('carrier-none-plain', 'carrier-none', 'native-none', 'multifd-2',
-                                             'multifd-4', 'multifd-shared-2')),
+                                             'multifd-4')),
     'again': None,
 }
 
@@ -221,31 +214,28 @@ class ByGodwit:
 
 
 class Qemu(bare.BareQemu):
-    """With a kind of guest; its RAM may be a shared memfd."""
+    """With a kind of guest."""
 
     def argv(self, name, memory_mib, incoming, guest):
         words = super().argv(name, memory_mib, incoming, {})
         words[words.index('-append') + 1] = guest['append']
         if guest['disk']:
             words += ['-drive', f'if=virtio,format=raw,cache=none,file={guest["disk"]}']
-        if guest['shared']:
-            words[words.index('-machine') + 1] += ',memory-backend=ram0'
-            words += ['-object', f'memory-backend-memfd,id=ram0,size={memory_mib}M,share=on']
         return words
 
 
 class ByScript:
     """The guest moves on from QEMU to QEMU."""
 
-    def __init__(self, lab, setting, kind, disk, shared):
-        self.lab, self.setting, self.kind, self.disk, self.shared = lab, setting, kind, disk, shared
+    def __init__(self, lab, setting, kind, disk):
+        self.lab, self.setting, self.kind, self.disk = lab, setting, kind, disk
         self.qemu = self.guest = None
         self.n_started = 0
 
     def launch(self, node, incoming):
         self.n_started += 1
         return Qemu(node, f'b{self.n_started}', MEMORY_MIB, incoming, append=self.kind.append(),
-                    disk=self.disk, shared=self.shared)
+                    disk=self.disk)
 
     def start(self):
         self.qemu = self.launch(self.lab.n1, False)
@@ -320,7 +310,7 @@ def started(lab, kind, name):
     """The contender with its guest, which is checked at the end."""
     disk = kind.make_disk(lab)
     runner = ByGodwit(lab, GODWIT[name], kind, disk) if name in GODWIT else \
-        ByScript(lab, BARE[name], kind, disk, 'shared' in name)
+        ByScript(lab, BARE[name], kind, disk)
     note(f'{name}: the guest starts')
     try:
         runner.start()
@@ -401,10 +391,9 @@ def row(name, runs, base):
             f'{again:>8} {number("again_wire_bytes", 1e6):>7} {number("cpu_s", 1, 2):>7} {daemons:>8.2f} {memory:>9}')
 
 
-def print_moves(case, found, n_runs, huge):
+def print_moves(case, found, n_runs):
     link, _, load, _ = CASES[case]
-    print(f'\n{case}: link {link or "unlimited"}, load {load}, medians of {n_runs}, huge pages for shared '
-          f'memory: {huge}')
+    print(f'\n{case}: link {link or "unlimited"}, load {load}, medians of {n_runs}')
     print(f'{"":20} {"copy s":>7} {"whole s":>8} {"wire MB":>7} {"black. ms":>9} {"rounds":>7} '
           f'{"again MB":>8} {"wire MB":>7} {"cpu s":>7} {"godwitd":>8} {"MiB s/d":>9}')
     for name, runs in found.items():
@@ -466,8 +455,6 @@ def parse():
     parser.add_argument('--json', metavar='FILE', help='write every single move there, too')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
                         help='a setting of the daemons, as of godwit-lab up')
-    parser.add_argument('--shmem-huge', choices=('never', 'advise', 'within_size', 'always'),
-                        help=f'set {hugepages.SHMEM_ENABLED} for the run; afterwards it is as it was')
     parser.add_argument('--force', action='store_true', help='measure on a busy machine, too')
     options = parser.parse_args()
     names = options.only.split(',') if options.only else None
@@ -477,7 +464,7 @@ def parse():
     return options, names
 
 
-def run_case(case, options, names, huge):
+def run_case(case, options, names):
     if case == 'again':
         found = run_again()
         print_again(found)
@@ -490,7 +477,7 @@ def run_case(case, options, names, huge):
             print_search(found)
         else:
             found = run_moves(lab, case, names or contenders, options.n)
-            print_moves(case, found, options.n, huge)
+            print_moves(case, found, options.n)
     return found
 
 
@@ -503,11 +490,9 @@ def main():
             note('wait until it is idle, or give --force')
             sys.exit(1)
     found = {}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit('compare: ended'))  # what was set is set back
-    with hugepages.shmem_enabled(options.shmem_huge) as huge:
-        for case in options.case:
-            found[case] = run_case(case, options, names, huge)
-            sys.stdout.flush()
+    for case in options.case:
+        found[case] = run_case(case, options, names)
+        sys.stdout.flush()
     if options.json:
         with open(options.json, 'w', encoding='utf-8') as out:
             json.dump(found, out, indent=1)

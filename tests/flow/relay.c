@@ -21,10 +21,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 
 #include "flow/barrier.h"
+#include "flow/page.h"
 #include "flow/ram.h"
 #include "flow/stream.h"
 #include "util/cleanup.h"
@@ -45,6 +45,7 @@ struct channel {
     struct counts n;
     FILE *record;
     uint8_t copy[COPY_BYTES];
+    uint8_t pages[GW_RAM_PARTS_MAX][GW_PAGE_BYTES];
 };
 
 static struct channel channels[LANES_MAX + 1];
@@ -152,24 +153,18 @@ static int pass_payload(struct channel *c)
     return 0;
 }
 
-/* Straight from the socket to where the guest will find them. */
-static int read_pages(struct channel *c, struct iovec *iov, unsigned n_iov)
+static int read_pages(struct channel *c, uint8_t *into)
 {
     enum gw_piece piece;
 
     while (c->stream.n_left) {
-        ssize_t n = readv(c->from, iov, (int)n_iov);
+        ssize_t n = read(c->from, into, c->stream.n_left);
 
         if (n <= 0)
             return n < 0 ? fail_sys("read pages") : fail_text("a packet was cut off");
         if (took(c, (size_t)n, &piece) < 0)
             return -1;
-        for (; n_iov && (size_t)n >= iov->iov_len; iov++, n_iov--)
-            n -= (ssize_t)iov->iov_len;
-        if (n_iov) {
-            iov->iov_base = (char *)iov->iov_base + n;
-            iov->iov_len -= (size_t)n;
-        }
+        into += n;
     }
     return 0;
 }
@@ -177,19 +172,20 @@ static int read_pages(struct channel *c, struct iovec *iov, unsigned n_iov)
 static int apply(struct channel *c, const struct gw_ram_block *block)
 {
     const struct gw_packet *p = &c->stream.packet;
-    struct iovec iov[GW_STREAM_PAGES_PER_MAX];
+    struct gw_ram_parts parts = {.n = 0};
+    struct gw_error error;
 
-    for (unsigned i = 0; i < p->n_normal; i++) {
-        iov[i].iov_base = gw_ram_at(block, p->offset[i], p->page_bytes);
-        iov[i].iov_len = p->page_bytes;
-        if (!iov[i].iov_base)
-            return fail_text("a page lies outside of its RAM block");
-    }
-    if (read_pages(c, iov, p->n_normal) < 0)
+    if (p->page_bytes != GW_PAGE_BYTES || p->n_normal > GW_RAM_PARTS_MAX)
+        return fail_text("a packet is larger than QEMU makes them");
+    for (unsigned i = 0; i < p->n_normal; i++)
+        gw_ram_add_part(&parts, p->offset[i], c->pages[i], GW_PAGE_BYTES);
+    if (read_pages(c, c->pages[0]) < 0)
         return -1;
+    if (gw_ram_write(&ram, block, &parts, &error) < 0)
+        return fail(&error);
     for (unsigned i = 0; i < p->n_zero; i++)
-        if (gw_ram_zero(block, p->offset[p->n_normal + i], p->page_bytes) != 0)
-            return fail_text("a zero page lies outside of its RAM block");
+        if (gw_ram_zero(&ram, block, p->offset[p->n_normal + i], GW_PAGE_BYTES, &error) < 0)
+            return fail(&error);
     c->n.applied += p->n_normal;
     c->n.zeroed += p->n_zero;
     return 0;
@@ -276,7 +272,7 @@ static int relay_packet(struct channel *c)
     record(c);
     if (!p->opaque && p->n_normal + p->n_zero)
         block = gw_ram_find(&ram, p->block);
-    return block ? apply_packet(c, block) : pass_packet(c);
+    return block && block->writable ? apply_packet(c, block) : pass_packet(c);
 }
 
 /* --- connections -------------------------------------------------------------------- */
@@ -388,6 +384,15 @@ static void relay_all(const char *listen_path, const char *connect_path, unsigne
     close(listener);
 }
 
+static unsigned count_blocks(void)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < ram.n_blocks; i++)
+        n += ram.block[i].writable;
+    return n;
+}
+
 static void report(void)
 {
     struct counts sum = {0};
@@ -405,14 +410,29 @@ static void report(void)
     printf("{\"blocks\": %u, \"applied\": %" PRIu64 ", \"zeroed\": %" PRIu64
            ", \"passed\": %" PRIu64 ", \"syncs\": %" PRIu64 ", \"drains\": %" PRIu64
            ", \"rounds\": %" PRIu64 "}\n",
-           ram.n_blocks, sum.applied, sum.zeroed, sum.passed, sum.syncs, sum.drains,
+           count_blocks(), sum.applied, sum.zeroed, sum.passed, sum.syncs, sum.drains,
            gw_barrier_round(&barrier));
+}
+
+static void poison_block(const struct gw_ram_block *block)
+{
+    static uint8_t poison[GW_PAGE_BYTES];
+    struct gw_error error;
+
+    memset(poison, 0xa5, sizeof poison);
+    for (uint64_t at = 0; at < block->n_bytes; at += sizeof poison) {
+        const struct gw_ram_parts parts = {.n = 1, .part[0] = {at, poison, sizeof poison}};
+
+        if (gw_ram_write(&ram, block, &parts, &error) < 0)
+            exit(1);
+    }
 }
 
 static void poison_ram(void)
 {
     for (unsigned i = 0; i < ram.n_blocks; i++)
-        memset(gw_ram_at(&ram.block[i], 0, ram.block[i].n_bytes), 0xa5, ram.block[i].n_bytes);
+        if (ram.block[i].writable)
+            poison_block(&ram.block[i]);
 }
 
 static void open_ram(pid_t pid, const char *path)

@@ -2,12 +2,14 @@
 /*
  * Batches of pages from a peer, for a RAM block of 16 pages whose content is known. What is refused
  * must leave all of it untouched and say why; what is accepted must be encoded to the same again.
- * The first byte says which of two block sizes there is, and whether there is a function for zero
- * pages. A right checksum is found by the fuzzer as it sees the comparison.
+ * The first byte says which of two block sizes there is, and whether its memory is of no file. A
+ * right checksum is found by the fuzzer as it sees the comparison.
  */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "flow/batch.h"
 
@@ -16,7 +18,7 @@ enum { MAX_PAGES = 16 };
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct {
-    struct gw_batch_ram ram;
+    struct gw_ram ram; /* of this process */
     unsigned n_pages;
     unsigned char *pages, *before;
     struct gw_batch_decoder *decoder;
@@ -24,43 +26,15 @@ static struct {
     unsigned char wire[GW_BATCH_BOUND(GW_BATCH_MAX_PAGES)];
 } f;
 
-static int block(struct gw_batch_ram *ram, const char *name)
-{
-    (void)ram;
-    return strcmp(name, "pc.ram") == 0 ? 0 : -1;
-}
-
-static unsigned char *page(struct gw_batch_ram *ram, uint64_t offset)
-{
-    (void)ram;
-    if (offset % GW_PAGE_BYTES)
-        abort();
-    return offset / GW_PAGE_BYTES < f.n_pages ? f.pages + offset : NULL;
-}
-
-static int zero(struct gw_batch_ram *ram, uint64_t offset, size_t n_bytes, bool commit)
-{
-    unsigned char *at = page(ram, offset);
-
-    if (!at || !page(ram, offset + n_bytes - GW_PAGE_BYTES))
-        return -1;
-    if (commit)
-        memset(at, 0, n_bytes);
-    return 0;
-}
-
-static void write_whole(struct gw_batch_ram *ram, uint64_t offset, const unsigned char *bytes,
-                        size_t n_bytes)
-{
-    if (!page(ram, offset + n_bytes - GW_PAGE_BYTES))
-        abort();
-    memcpy(page(ram, offset), bytes, n_bytes);
-}
-
 static void set_up(void)
 {
-    f.ram = (struct gw_batch_ram){.block = block, .page = page};
-    f.pages = malloc(MAX_PAGES * GW_PAGE_BYTES);
+    char line[128];
+
+    f.pages = aligned_alloc(GW_PAGE_BYTES, MAX_PAGES * GW_PAGE_BYTES);
+    snprintf(line, sizeof line, "pc.ram 4 KiB 0x0 0x%x 0x%x 0x%lx rw", MAX_PAGES * GW_PAGE_BYTES,
+             MAX_PAGES * GW_PAGE_BYTES, (unsigned long)f.pages);
+    if (gw_ram_open(&f.ram, getpid(), line, NULL) < 0)
+        abort();
     f.before = malloc(MAX_PAGES * GW_PAGE_BYTES);
     if (gw_batch_decoder_new(&f.decoder) < 0 || gw_batch_encoder_new(&f.encoder) < 0)
         abort();
@@ -101,8 +75,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1)
         return 0;
     f.n_pages = data[0] & 1 ? MAX_PAGES : MAX_PAGES - 1;
-    f.ram.zero = data[0] & 2 ? zero : NULL;
-    f.ram.write = data[0] & 2 ? write_whole : NULL;
+    f.ram.block[0].n_bytes = f.n_pages * GW_PAGE_BYTES;
+    f.ram.block[0].anonymous = data[0] & 2;
     for (unsigned i = 0; i < MAX_PAGES * GW_PAGE_BYTES; i++)
         f.pages[i] = (unsigned char)(i / GW_PAGE_BYTES % 4 ? i / 256 : 0);
     memcpy(f.before, f.pages, MAX_PAGES * GW_PAGE_BYTES);

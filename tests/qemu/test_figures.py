@@ -48,9 +48,6 @@ def same_qemu(template):
             words = [re.sub(r'path=[^,]*/qmp\b', f'path={self.qmp_path}', word) for word in words]
             words = [re.sub(r'(id=gwconsole,path=)[^,]*', rf'\g<1>{self.log}', word)
                      for word in words]
-            # the same kind of memory, without the descriptor that the daemon hands on
-            words = [re.sub(r'memory-backend-file(,.*),align=2M,mem-path=.*', r'memory-backend-memfd\1', word)
-                     for word in words]
             return words if incoming else words[:words.index('-incoming')] + \
                 words[words.index('-incoming') + 2:]
     return SameQemu

@@ -2,29 +2,23 @@
 """`prefault`: the destination has all of the guest's memory before the copy begins."""
 import json
 import os
-import statistics
 import subprocess
 
 import pytest
 
 import godwit_lab
+import guestram
 from conftest import figures, refusal
 from place import VM
 from test_refused import configured
 
-MEMORY_KIB = 256 << 10  # of which the guest uses a third
-N_MOVES = int(os.environ.get('GODWIT_PREFAULT_MOVES', '3'))
+MEMORY_MIB = 256  # of which the guest uses a third
+MEMORY_KIB = MEMORY_MIB << 10
 
 
 def qemu(node):
     """The pid of the one that waits on this node."""
     return godwit_lab.only(node.qemu_pids())
-
-
-def page_faults(pid):
-    """So many it had that needed no disk: minflt of proc(5)."""
-    with open(f'/proc/{pid}/stat', encoding='ascii') as source:
-        return int(source.read().rpartition(')')[2].split()[7])
 
 
 def move(place, *options):
@@ -33,12 +27,12 @@ def move(place, *options):
     stop = godwit_lab.Breakpoint(place.destination, 'destination say prepared')
     started = place.start_move(*options)
     stop.wait()
-    before = godwit_lab.resident_kib(qemu(place.destination), 'RssShmem')
+    before = guestram.of(qemu(place.destination), MEMORY_MIB).resident_kib
     stop.go_on()
     result = started.result()
     assert result.status == 0, str(result)
     place.guest.assert_good(place.destination.name)
-    after = godwit_lab.resident_kib(qemu(place.destination), 'RssShmem')
+    after = guestram.of(qemu(place.destination), MEMORY_MIB).resident_kib
     place.find()
     return before, after, result.json
 
@@ -64,40 +58,6 @@ def test_without_it_comes_as_it_is_written(place, route):
     before, _, migration = move(place, '--route', route)
     assert before < MEMORY_KIB // 8, before
     assert not decision(migration)
-
-
-def what_it_costs(place, *options):
-    """One move; with the page faults of the destination's QEMU from PREPARED on, in the guest's
-    first second or so there, too."""
-    stop = godwit_lab.Breakpoint(place.destination, 'destination say prepared')
-    started = place.start_move(*options)
-    stop.wait()
-    before = page_faults(qemu(place.destination))
-    stop.go_on()
-    result = started.result()
-    assert result.status == 0, str(result)
-    place.guest.assert_good(place.destination.name)
-    faults = page_faults(qemu(place.destination)) - before
-    place.find()
-    return faults, result.json
-
-
-@pytest.mark.parametrize('route', ['native', 'carrier'])
-def test_what_it_saves(place, route):
-    """Page faults, and hardly anything else on a machine without KVM; in turn, with and without."""
-    seen = {'prefault': [], 'without': []}
-    for _ in range(N_MOVES):
-        seen['prefault'].append(what_it_costs(place, '--route', route, '--prefault'))
-        seen['without'].append(what_it_costs(place, '--route', route))
-    for name, moves in seen.items():
-        device = sorted(m['breakdown']['device_ms'] for _, m in moves)
-        figures.append(
-            f'{route}, {name}: page faults {sorted(faults for faults, _ in moves)}, device_ms '
-            f'{statistics.median(device):.1f} ({device[0]:.1f} to {device[-1]:.1f}), blackout '
-            f'{statistics.median(m["blackout_ms"] for _, m in moves):.1f} ms, first packet after '
-            f'{statistics.median(m["breakdown"]["first_packet_ms"] or 0 for _, m in moves):.1f} ms, whole '
-            f'{statistics.median(m["total_ms"] for _, m in moves):.0f} ms; medians of {N_MOVES}')
-    assert max(f for f, _ in seen['prefault']) < min(f for f, _ in seen['without']) / 2, seen
 
 
 @pytest.fixture

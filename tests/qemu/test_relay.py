@@ -143,14 +143,14 @@ def move(directory, lanes, zero_pages, memory, mapped, paused=False):
         return counts
 
 
-@pytest.mark.parametrize('lanes', [2, 4])
-@pytest.mark.parametrize('zero_pages', ['multifd', 'legacy'])
-def test_pages_go_into_the_guests_ram(needs, place_dir, lanes, zero_pages):
-    counts = move(place_dir, lanes, zero_pages, SHARED, True)
-    assert counts['blocks'] == 1, counts
+@pytest.mark.parametrize('lanes, zero_pages, memory', [
+    (2, 'multifd', PRIVATE), (4, 'multifd', SHARED), (2, 'legacy', SHARED), (4, 'legacy', PRIVATE)])
+def test_pages_go_into_the_guests_ram(needs, place_dir, lanes, zero_pages, memory):
+    counts = move(place_dir, lanes, zero_pages, memory, True)
+    assert counts['blocks'] > 1, counts  # pc.bios and the like
     assert counts['applied'] > 64 * 256, counts
     assert (counts['zeroed'] > 0) == (zero_pages == 'multifd'), counts
-    assert 0 < counts['passed'] < 1000, counts  # pc.bios and the like
+    assert counts['passed'] < 1000, counts  # tables that may grow
     assert counts['drains'] > 0, counts
 
 
@@ -158,18 +158,12 @@ def test_two_numa_backends(needs, place_dir):
     # Paused: QEMU 10.0.2 loses writes of a TCG guest with two RAM backends, also without a relay
     # and without multifd.
     counts = move(place_dir, 2, 'multifd', TWO_NODES, True, paused=True)
-    assert counts['blocks'] == NODES, counts
+    assert counts['blocks'] > NODES, counts
     assert counts['applied'] > 64 * 256, counts
 
 
 @pytest.mark.parametrize('zero_pages', ['multifd', 'legacy'])
-def test_unmapped_ram_goes_through_qemu(needs, place_dir, zero_pages):
+def test_ram_out_of_reach_goes_through_qemu(needs, place_dir, zero_pages):
     counts = move(place_dir, 2, zero_pages, SHARED, False)
-    assert counts['blocks'] == counts['applied'] == 0, counts
-    assert counts['passed'] > 64 * 256, counts
-
-
-def test_private_ram_goes_through_qemu(needs, place_dir):
-    counts = move(place_dir, 2, 'multifd', PRIVATE, True)
     assert counts['blocks'] == counts['applied'] == 0, counts
     assert counts['passed'] > 64 * 256, counts

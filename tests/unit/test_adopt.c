@@ -143,8 +143,6 @@ static const struct {
     {"-audiodev pa,id=s,server=/x -device intel-hda", "-audiodev none,id=s -device intel-hda" PC},
     {"-incoming tcp:0:4444 -uuid 11111111-2222-4333-8444-555555555555",
      "-uuid 11111111-2222-4333-8444-555555555555" PC},
-    {"-object memory-backend-file,id=m,mem-path=/proc/self/fd/3,share=on,size=64M",
-     "-object memory-backend-file,id=m,mem-path=/proc/self/fd/3,share=on,size=64M" PC},
     {"-object memory-backend-file,id=m,mem-path=/dev/hugepages,share=on,size=64M",
      "-object memory-backend-file,id=m,mem-path=/dev/hugepages,share=on,size=64M" PC},
     {"-object iothread,id=t -device virtio-balloon-pci,id=b,free-page-hint=on,iothread=t",

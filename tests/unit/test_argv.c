@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -19,8 +18,6 @@
 
 #include "host/adopt.h"
 #include "host/argv.h"
-#include "util/cleanup.h"
-#include "util/shmem.h"
 
 #define QEMU       "qemu-system-x86_64"
 #define TIMEOUT_MS 30000
@@ -45,8 +42,7 @@ static void the_whole_command_line(void **state)
         "qemu -name guest=web1,debug-threads=on -uuid " UUID
         " -machine q35,memory-backend=ram0" LEAN " -accel tcg"
         " -cpu qemu64,svm=off,+cx16,+lahf-lm,+popcnt,+sse4.1,+sse4.2,+ssse3,+aes"
-        " -smp 2 -m 1024M -object memory-backend-file,id=ram0,size=1073741824,share=on"
-        ",align=2M,mem-path=/proc/self/fd/3"
+        " -smp 2 -m 1024M -object memory-backend-ram,id=ram0,size=1073741824"
         " -global apic-common.vapic=off"
         " -nodefaults -no-user-config"
         " -kernel /boot/k -initrd /boot/i -append 'a='\\''b'\\'', c'"
@@ -167,8 +163,8 @@ static void all_memory_is_taken_where_that_is_wanted(void **state)
 
     (void)state;
     assert_null(strstr(lazy, "prealloc"));
-    assert_non_null(strstr(eager, "memory-backend-file,id=ram0,size=67108864,share=on,align=2M,"
-                                  "mem-path=/proc/self/fd/3,prealloc=on,prealloc-threads=3 "));
+    assert_non_null(strstr(eager, "memory-backend-ram,id=ram0,size=67108864,"
+                                  "prealloc=on,prealloc-threads=3 "));
     assert_null(strstr(eager, "-mem-prealloc"));
     adopted->adopted_argv = calloc(2, sizeof *adopted->adopted_argv);
     for (; adopted->n_adopted_argv < 2; adopted->n_adopted_argv++)
@@ -287,20 +283,14 @@ static bool qemu_is_missing(void)
 
 static void start(struct running *q, char *const *argv)
 {
-    gw_autoclose int ram_fd = gw_shmem_new(64 << 20);
     int fds[2];
 
-    assert_true(ram_fd >= 0);
     assert_int_equal(pipe(fds), 0);
     q->pid = fork();
     if (q->pid == 0) {
         dup2(fds[1], 2);
         close(fds[0]);
         close(fds[1]);
-        if (ram_fd == GW_ARGV_RAM_FD)
-            fcntl(ram_fd, F_SETFD, 0);
-        else
-            dup2(ram_fd, GW_ARGV_RAM_FD);
         execvp(argv[0], argv);
         perror(argv[0]);
         _exit(127);

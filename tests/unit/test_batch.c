@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "flow/batch.h"
 #include "util/cleanup.h"
@@ -18,7 +21,7 @@ static const struct gw_batch_setting zstd1 = {1, 1, true}, none = {0, 0, true};
 
 /* Both sides of a migration with one RAM block. */
 static struct side {
-    struct gw_batch_ram ram; /* of the destination */
+    struct gw_ram ram; /* of this process, which is the destination */
     unsigned char *source, *destination, *before;
     struct gw_history *history;
     struct gw_batch_encoder *encoder;
@@ -26,7 +29,6 @@ static struct side {
     unsigned char *wire;
     struct gw_batch_figures sent, received;
     struct gw_error error;
-    unsigned n_zeroed, n_written, n_runs;
 } m;
 
 static uint64_t dice;
@@ -37,63 +39,31 @@ static uint32_t roll(void)
     return (uint32_t)(dice >> 33);
 }
 
-static int find_block(struct gw_batch_ram *ram, const char *name)
-{
-    (void)ram;
-    return strcmp(name, "pc.ram") == 0 ? 0 : -1;
-}
-
-static unsigned char *find_page(struct gw_batch_ram *ram, uint64_t offset)
-{
-    (void)ram;
-    assert_int_equal(offset % GW_PAGE_BYTES, 0);
-    return offset < RAM_BYTES ? m.destination + offset : NULL;
-}
-
-static int zero_pages(struct gw_batch_ram *ram, uint64_t offset, size_t n_bytes, bool commit)
-{
-    unsigned char *page = find_page(ram, offset);
-
-    if (!page || n_bytes > RAM_BYTES - offset)
-        return -1;
-    if (commit) {
-        memset(page, 0, n_bytes);
-        m.n_zeroed += (unsigned)(n_bytes / GW_PAGE_BYTES);
-        m.n_runs++;
-    }
-    return 0;
-}
-
-static void write_pages(struct gw_batch_ram *ram, uint64_t offset, const unsigned char *bytes,
-                        size_t n_bytes)
-{
-    assert_true(offset + n_bytes <= RAM_BYTES);
-    memcpy(find_page(ram, offset), bytes, n_bytes);
-    m.n_written += (unsigned)(n_bytes / GW_PAGE_BYTES);
-    m.n_runs++;
-}
-
 static int begin(void **state)
 {
     struct gw_history_options options = {.n_pages = N_PAGES, .limit_bytes = RAM_BYTES / 100 * 8};
+    char line[128];
 
     (void)state;
     dice = 42;
     memset(&m, 0, sizeof m);
     for (unsigned i = 0; i < sizeof options.secret; i++)
         options.secret[i] = (unsigned char)roll();
-    m.ram = (struct gw_batch_ram){.block = find_block, .page = find_page};
     m.source = calloc(1, RAM_BYTES);
-    m.destination = calloc(1, RAM_BYTES);
+    m.destination = aligned_alloc(GW_PAGE_BYTES, RAM_BYTES);
+    memset(m.destination, 0, RAM_BYTES);
+    snprintf(line, sizeof line, "pc.ram 4 KiB 0x0 0x%x 0x%x 0x%lx rw", RAM_BYTES, RAM_BYTES,
+             (unsigned long)m.destination);
     m.before = malloc(RAM_BYTES);
     m.wire = malloc(GW_BATCH_BOUND(GW_BATCH_MAX_PAGES) + 1);
-    return gw_history_new(&options, &m.history) || gw_batch_encoder_new(&m.encoder) ||
-           gw_batch_decoder_new(&m.decoder);
+    return gw_ram_open(&m.ram, getpid(), line, &m.error) || gw_history_new(&options, &m.history) ||
+           gw_batch_encoder_new(&m.encoder) || gw_batch_decoder_new(&m.decoder);
 }
 
 static int end(void **state)
 {
     (void)state;
+    gw_ram_close(&m.ram);
     gw_history_free(m.history);
     gw_batch_encoder_free(m.encoder);
     gw_batch_encoder_free(NULL);
@@ -248,11 +218,9 @@ static void test_known_zero_pages(void **state)
     (void)state;
     fill_text(0);
     memset(m.destination, 7, RAM_BYTES);
-    m.ram.zero = zero_pages;
     assert_int_equal(gw_batch_encode(m.encoder, &in, &zstd1, m.wire, &m.sent), 0);
     assert_int_equal(decode(m.wire, m.sent.wire_bytes), 0);
     assert_int_equal(m.sent.n_zero, 2);
-    assert_int_equal(m.n_zeroed, 2);
     assert_memory_equal(m.destination, m.source, 2 * GW_PAGE_BYTES);
     assert_int_equal(m.destination[2 * GW_PAGE_BYTES], 7);
     assert_int_equal(m.destination[3 * GW_PAGE_BYTES], 0);
@@ -264,16 +232,11 @@ static void test_rows_of_pages(void **state)
     unsigned page_nos[] = {0, 1, 2, 3, 4, 5, 7, 8};
 
     (void)state;
-    m.ram.zero = zero_pages;
-    m.ram.write = write_pages;
     memset(m.destination, 7, RAM_BYTES);
     for (unsigned i = 0; i < 4; i++)
         fill_text(i);
     fill_text(7);
     send_some(page_nos, GW_ARRAY_SIZE(page_nos), &zstd1);
-    assert_int_equal(m.n_written, 5);
-    assert_int_equal(m.n_zeroed, 3);
-    assert_int_equal(m.n_runs, 4); /* 0 to 3, 4 and 5, 7, 8 */
     assert_memory_equal(m.destination, m.source, (size_t)6 * GW_PAGE_BYTES);
     assert_memory_equal(m.destination + (size_t)7 * GW_PAGE_BYTES,
                         m.source + (size_t)7 * GW_PAGE_BYTES, (size_t)2 * GW_PAGE_BYTES);
@@ -519,6 +482,39 @@ static void test_what_is_wrong_is_said(void **state)
     assert_int_equal(decode(m.wire, m.sent.wire_bytes), 0);
 }
 
+/* Of what the destination has not offered nothing is touched. */
+static void test_a_block_that_was_not_offered(void **state)
+{
+    (void)state;
+    make_plain_batch();
+    m.ram.block[0].writable = false;
+    must_be_refused(m.wire, m.sent.wire_bytes, "none that this node offered");
+}
+
+/* The destination's QEMU is gone: said, and no batch counts as written. */
+static void test_a_destination_that_ended(void **state)
+{
+    struct gw_ram mine = m.ram;
+    pid_t pid = fork();
+    char line[128];
+
+    (void)state;
+    if (pid == 0)
+        for (;;)
+            pause();
+    snprintf(line, sizeof line, "pc.ram 4 KiB 0x0 0x%x 0x%x 0x%lx rw", RAM_BYTES, RAM_BYTES,
+             (unsigned long)m.destination);
+    make_plain_batch();
+    assert_int_equal(gw_ram_open(&m.ram, pid, line, &m.error), 0);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    assert_int_equal(
+        gw_batch_decode(m.decoder, m.wire, m.sent.wire_bytes, &m.ram, &m.received, &m.error), -1);
+    assert_int_equal(m.error.code, GW_E_SYSTEM);
+    gw_ram_close(&m.ram);
+    m.ram = mine;
+}
+
 /* Pages beyond the block, with a checksum that is right: encoded for a larger block. */
 static void test_pages_outside_the_block(void **state)
 {
@@ -526,7 +522,6 @@ static void test_pages_outside_the_block(void **state)
 
     (void)state;
     fill_text(0);
-    m.ram.zero = zero_pages;
     for (unsigned i = 0; i < 4; i++) {
         struct gw_batch_page pages[] = {{0, m.source}, {offsets[i / 2], i % 2 ? NULL : m.source}};
         struct gw_batch_pages in = {"pc.ram", pages, 2, NULL};
@@ -573,6 +568,8 @@ int main(void)
         TEST(test_each_damaged_byte_is_seen),
         TEST(test_each_truncation_is_seen),
         TEST(test_what_is_wrong_is_said),
+        TEST(test_a_block_that_was_not_offered),
+        TEST(test_a_destination_that_ended),
         TEST(test_pages_outside_the_block),
         TEST(test_offsets_do_not_overflow),
     };

@@ -25,9 +25,10 @@ static void what_is_said_is_understood(void **state)
     json_t *json;
 
     (void)state;
-    ram.n_blocks = 2;
-    ram.block[0] = (struct gw_ram_block){.name = "ram0", .n_bytes = 64 << 20};
-    ram.block[1] = (struct gw_ram_block){.name = "node1", .n_bytes = 4 << 20};
+    ram.n_blocks = 3;
+    ram.block[2] = (struct gw_ram_block){.name = "grows", .n_bytes = 4 << 20};
+    ram.block[0] = (struct gw_ram_block){.name = "ram0", .n_bytes = 64 << 20, .writable = true};
+    ram.block[1] = (struct gw_ram_block){.name = "node1", .n_bytes = 4 << 20, .writable = true};
     json = gw_carrier_offer_to_json(secret_bytes, &ram);
     assert_string_equal(json_string_value(json_object_get(json, "secret")), SECRET);
     assert_int_equal(gw_carrier_offer_from_json(json, 8, GUEST, secret, &read, &e), 0);
@@ -57,9 +58,10 @@ static void a_peer_does_not_choose_the_memory(void **state)
 
     (void)state;
     ram.n_blocks = 3;
-    ram.block[0] = (struct gw_ram_block){.name = "ram0", .n_bytes = 64 << 20};
-    ram.block[1] = (struct gw_ram_block){.name = "huge", .n_bytes = UINT64_C(1) << 46};
-    ram.block[2] = (struct gw_ram_block){.name = "node1", .n_bytes = 64 << 20};
+    ram.block[0] = (struct gw_ram_block){.name = "ram0", .n_bytes = 64 << 20, .writable = true};
+    ram.block[1] =
+        (struct gw_ram_block){.name = "huge", .n_bytes = UINT64_C(1) << 46, .writable = true};
+    ram.block[2] = (struct gw_ram_block){.name = "node1", .n_bytes = 64 << 20, .writable = true};
     json = gw_carrier_offer_to_json(secret_bytes, &ram);
     assert_int_equal(gw_carrier_offer_from_json(json, 8, GUEST, secret, &read, &e), 0);
     assert_int_equal(read.n_blocks, 3);

@@ -135,31 +135,6 @@ static void is_set_apart(void **state)
     close(stray);
 }
 
-static void keeps_what_it_is_to_keep(void **state)
-{
-    char *argv[] = {(char *)"readlink", (char *)"/proc/self/fd/3", (char *)"/proc/self/fd/4", NULL};
-    gw_autoclose int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-    static const int from[] = {3, 4, 50}; /* two that others want to be, and one that is free */
-    struct gw_error e = {0};
-    struct gw_process p;
-    char text[256];
-
-    (void)state;
-    for (size_t i = 0; i < GW_ARRAY_SIZE(from); i++) {
-        int kept = fcntl(zero, F_DUPFD_CLOEXEC, from[i]);
-        uint64_t offset;
-
-        if (gw_process_start_keeping(argv, kept, log_path, &p, &e) < 0)
-            fail_msg("%s", e.msg);
-        offset = p.log_offset;
-        expect_end(&p, "exited with status 1"); /* there is no 4 */
-        gw_process_log_tail(log_path, offset, text, sizeof text);
-        assert_string_equal(text, "/dev/zero");
-        assert_true(fcntl(kept, F_GETFD) >= 0);
-        close(kept);
-    }
-}
-
 static void log_is_private_and_appended(void **state)
 {
     struct gw_process p;
@@ -340,7 +315,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ends_are_told, make_log, remove_log),
         cmocka_unit_test_setup_teardown(is_set_apart, make_log, remove_log),
-        cmocka_unit_test_setup_teardown(keeps_what_it_is_to_keep, make_log, remove_log),
         cmocka_unit_test_setup_teardown(log_is_private_and_appended, make_log, remove_log),
         cmocka_unit_test_setup_teardown(what_cannot_run_is_an_error, make_log, remove_log),
         cmocka_unit_test_setup_teardown(attach_finds_the_same_one_only, make_log, remove_log),

@@ -8,35 +8,33 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <signal.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "flow/page.h"
 #include "flow/ram.h"
 
-#define BLOCK (16 * 4096)
+#define BLOCK (16 * GW_PAGE_BYTES)
 
-struct memory {
-    int fd;
-    uint8_t *at;
-};
+static uint8_t *anonymous, *shared, *file, *sealed;
+static int fds[2];
 
-static struct memory one, two, alone;
-
-static struct memory make(int flags, size_t file_bytes, off_t offset)
+static uint8_t *map(int flags, int fd, int access)
 {
-    struct memory m = {.fd = memfd_create("memory-backend-memfd", MFD_CLOEXEC)};
+    uint8_t *at = mmap(NULL, BLOCK, access, flags, fd, 0);
 
-    assert_int_equal(ftruncate(m.fd, (off_t)file_bytes), 0);
-    m.at = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, flags, m.fd, offset);
-    assert_ptr_not_equal(m.at, MAP_FAILED);
-    return m;
+    assert_ptr_not_equal(at, MAP_FAILED);
+    return at;
 }
 
-static void drop(struct memory *m)
+static int new_file(void)
 {
-    munmap(m->at, BLOCK);
-    close(m->fd);
+    int fd = memfd_create("memory-backend-memfd", MFD_CLOEXEC);
+
+    assert_int_equal(ftruncate(fd, BLOCK), 0);
+    return fd;
 }
 
 static char *info(void)
@@ -46,13 +44,11 @@ static char *info(void)
     int n = snprintf(text, sizeof text, "%24s %8s  %18s %18s %18s %18s %3s\r\n", "Block Name",
                      "PSize", "Offset", "Used", "Total", "HVA", "RO");
 
-    n += snprintf(text + n, sizeof text - n, line, "ram0", BLOCK, BLOCK, (unsigned long)one.at);
-    n += snprintf(text + n, sizeof text - n, line, "ram1", BLOCK, BLOCK, (unsigned long)two.at);
-    n +=
-        snprintf(text + n, sizeof text - n, line, "private", BLOCK, BLOCK, (unsigned long)alone.at);
-    n += snprintf(text + n, sizeof text - n, line, "none", BLOCK, BLOCK, 4096ul);
-    snprintf(text + n, sizeof text - n, line, "long", 64 * BLOCK, 64 * BLOCK,
-             (unsigned long)one.at);
+    n += snprintf(text + n, sizeof text - n, line, "ram0", BLOCK, BLOCK, (unsigned long)anonymous);
+    n += snprintf(text + n, sizeof text - n, line, "ram1", BLOCK, BLOCK, (unsigned long)shared);
+    n += snprintf(text + n, sizeof text - n, line, "file", BLOCK, BLOCK, (unsigned long)file);
+    n += snprintf(text + n, sizeof text - n, line, "grows", BLOCK / 2, BLOCK, (unsigned long)file);
+    snprintf(text + n, sizeof text - n, line, "sealed", BLOCK, BLOCK, (unsigned long)sealed);
     return text;
 }
 
@@ -64,21 +60,35 @@ static void open_it(struct gw_ram *ram)
         fail_msg("%s", e.msg);
 }
 
+static int write_page(const struct gw_ram *ram, const struct gw_ram_block *block, uint64_t offset,
+                      void *page, struct gw_error *e)
+{
+    const struct gw_ram_parts parts = {.n = 1, .part[0] = {offset, page, GW_PAGE_BYTES}};
+
+    return gw_ram_write(ram, block, &parts, e);
+}
+
 static int set_up(void **state)
 {
     (void)state;
-    one = make(MAP_SHARED, BLOCK, 0);
-    two = make(MAP_SHARED, BLOCK + 8192, 8192); /* a block that does not begin its file */
-    alone = make(MAP_PRIVATE, BLOCK, 0);
+    fds[0] = new_file();
+    fds[1] = new_file();
+    anonymous = map(MAP_PRIVATE | MAP_ANONYMOUS, -1, PROT_READ | PROT_WRITE);
+    shared = map(MAP_SHARED, fds[0], PROT_READ | PROT_WRITE);
+    file = map(MAP_PRIVATE, fds[1], PROT_READ | PROT_WRITE);
+    sealed = map(MAP_PRIVATE | MAP_ANONYMOUS, -1, PROT_READ);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    drop(&one);
-    drop(&two);
-    drop(&alone);
+    munmap(anonymous, BLOCK);
+    munmap(shared, BLOCK);
+    munmap(file, BLOCK);
+    munmap(sealed, BLOCK);
+    close(fds[0]);
+    close(fds[1]);
     return 0;
 }
 
@@ -94,6 +104,7 @@ static void lines_are_read(void **state)
         0);
     assert_string_equal(line.name, "/objects/m0");
     assert_true(line.used_bytes == 0x4000000);
+    assert_true(line.total_bytes == 0x8000000);
     assert_true(line.address == 0x7fb63bfff000);
     /* without the address; with none; the heading; too long a name; nothing */
     assert_int_equal(gw_ram_parse_line("pc.ram    4 KiB  0x0 0x8000000 0x8000000", &line), 1);
@@ -102,36 +113,92 @@ static void lines_are_read(void **state)
     assert_int_equal(gw_ram_parse_line("", &line), 1);
 }
 
-static void only_shared_memory_is_mapped(void **state)
+static void what_can_be_written_and_what_is_of_no_file(void **state)
 {
+    static const struct {
+        const char *name;
+        bool writable, anonymous;
+    } cases[] = {{"ram0", true, true},
+                 {"ram1", true, false},
+                 {"file", true, false},
+                 {"grows", false, false},
+                 {"sealed", false, true}};
     struct gw_ram ram;
 
     (void)state;
     open_it(&ram);
-    assert_int_equal(ram.n_blocks, 2);
-    assert_non_null(gw_ram_find(&ram, "ram0"));
-    assert_non_null(gw_ram_find(&ram, "ram1"));
-    assert_null(gw_ram_find(&ram, "private"));
+    assert_int_equal(ram.n_blocks, 5);
+    for (unsigned i = 0; i < 5; i++) {
+        const struct gw_ram_block *block = gw_ram_find(&ram, cases[i].name);
+
+        assert_non_null(block);
+        assert_int_equal(block->writable, cases[i].writable);
+        assert_int_equal(block->anonymous, cases[i].anonymous);
+    }
     assert_null(gw_ram_find(&ram, "none"));
-    assert_null(gw_ram_find(&ram, "long"));
     gw_ram_close(&ram);
     gw_ram_close(&ram);
 }
 
-static void a_page_lands_in_its_block(void **state)
+/* Two mappings side by side are one block; a gap in it makes it none to write to. */
+static void a_block_of_several_mappings(void **state)
 {
-    uint8_t page[4096];
+    struct gw_ram ram;
+
+    (void)state;
+    assert_int_equal(mprotect(anonymous, BLOCK / 2, PROT_READ), 0);
+    open_it(&ram);
+    assert_false(gw_ram_find(&ram, "ram0")->writable);
+    assert_true(gw_ram_find(&ram, "ram0")->anonymous);
+    gw_ram_close(&ram);
+    munmap(anonymous + BLOCK / 2, BLOCK / 4);
+    open_it(&ram);
+    assert_false(gw_ram_find(&ram, "ram0")->anonymous);
+    gw_ram_close(&ram);
+}
+
+static void pages_land_in_their_blocks(void **state)
+{
+    uint8_t pages[2][GW_PAGE_BYTES], back[2][GW_PAGE_BYTES];
+    struct gw_ram_parts out = {.n = 0}, in = {.n = 0};
+    uint8_t *const at[] = {anonymous, shared, file};
+    const char *const names[] = {"ram0", "ram1", "file"};
+    struct gw_error e;
     struct gw_ram ram;
 
     (void)state;
     open_it(&ram);
-    memset(page, 7, sizeof page);
-    assert_int_equal(gw_ram_write(gw_ram_find(&ram, "ram1"), 4096, page, sizeof page), 0);
-    assert_memory_equal(two.at + 4096, page, sizeof page);
-    assert_int_equal(two.at[0] | two.at[8192] | one.at[4096] | alone.at[4096], 0);
-    two.at[5000] = 9;
-    assert_int_equal(gw_ram_at(gw_ram_find(&ram, "ram1"), 5000, 1)[0], 9);
+    memset(pages[0], 7, sizeof pages[0]);
+    memset(pages[1], 9, sizeof pages[1]);
+    gw_ram_add_part(&out, 2 * GW_PAGE_BYTES, pages[1], GW_PAGE_BYTES);
+    gw_ram_add_part(&out, 5 * GW_PAGE_BYTES, pages[0], GW_PAGE_BYTES);
+    gw_ram_add_part(&in, 5 * GW_PAGE_BYTES, back[0], GW_PAGE_BYTES);
+    gw_ram_add_part(&in, 2 * GW_PAGE_BYTES, back[1], GW_PAGE_BYTES);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(gw_ram_write(&ram, gw_ram_find(&ram, names[i]), &out, &e), 0);
+        assert_memory_equal(at[i] + 2 * GW_PAGE_BYTES, pages[1], GW_PAGE_BYTES);
+        assert_memory_equal(at[i] + 5 * GW_PAGE_BYTES, pages[0], GW_PAGE_BYTES);
+        assert_int_equal(at[i][GW_PAGE_BYTES] | at[i][3 * GW_PAGE_BYTES], 0);
+        memset(back, 0, sizeof back);
+        assert_int_equal(gw_ram_read(&ram, gw_ram_find(&ram, names[i]), &in, &e), 0);
+        assert_memory_equal(back, pages, sizeof back);
+    }
     gw_ram_close(&ram);
+}
+
+static void parts_in_a_row_are_one(void **state)
+{
+    struct gw_ram_parts parts = {.n = 0};
+    uint8_t here[4 * GW_PAGE_BYTES];
+
+    (void)state;
+    gw_ram_add_part(&parts, 0, here, GW_PAGE_BYTES);
+    gw_ram_add_part(&parts, GW_PAGE_BYTES, here + GW_PAGE_BYTES, GW_PAGE_BYTES);
+    assert_int_equal(parts.n, 1);
+    assert_int_equal(parts.part[0].n_bytes, 2 * GW_PAGE_BYTES);
+    gw_ram_add_part(&parts, 2 * GW_PAGE_BYTES, here + 3 * GW_PAGE_BYTES, GW_PAGE_BYTES);
+    gw_ram_add_part(&parts, 9 * GW_PAGE_BYTES, here, GW_PAGE_BYTES);
+    assert_int_equal(parts.n, 3);
 }
 
 static void nothing_lands_outside(void **state)
@@ -139,49 +206,114 @@ static void nothing_lands_outside(void **state)
     static const uint64_t bad[] = {BLOCK, BLOCK - 4095, UINT64_MAX, UINT64_MAX - 4095,
                                    UINT64_MAX - BLOCK};
     const struct gw_ram_block *block;
-    uint8_t page[4096] = {0};
+    uint8_t page[GW_PAGE_BYTES];
+    struct gw_error e;
     struct gw_ram ram;
 
     (void)state;
     open_it(&ram);
+    memset(page, 7, sizeof page);
     block = gw_ram_find(&ram, "ram0");
-    assert_int_equal(gw_ram_write(block, BLOCK - 4096, page, sizeof page), 0);
+    assert_int_equal(write_page(&ram, block, BLOCK - GW_PAGE_BYTES, page, &e), 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_null(gw_ram_at(block, bad[i], 4096));
-        assert_int_equal(gw_ram_write(block, bad[i], page, sizeof page), 1);
-        assert_int_equal(gw_ram_zero(block, bad[i], sizeof page), 1);
+        struct gw_ram_parts parts = {.n = 2, .part = {{0, page, 1}, {bad[i], page, sizeof page}}};
+
+        assert_false(gw_ram_holds(block, bad[i], GW_PAGE_BYTES));
+        assert_int_equal(gw_ram_write(&ram, block, &parts, &e), -1);
+        assert_int_equal(e.code, GW_E_PROTOCOL);
+        assert_int_equal(gw_ram_read(&ram, block, &parts, &e), -1);
+        assert_int_equal(gw_ram_zero(&ram, block, bad[i], sizeof page, &e), -1);
     }
-    assert_null(gw_ram_at(block, 0, BLOCK + 1));
+    assert_int_equal(anonymous[0], 0);
+    assert_false(gw_ram_holds(block, 0, BLOCK + 1));
+    assert_int_equal(write_page(&ram, gw_ram_find(&ram, "sealed"), 0, page, &e), -1);
+    assert_int_equal(e.code, GW_E_SYSTEM);
     gw_ram_close(&ram);
 }
 
-static blkcnt_t n_allocated(int fd)
+static unsigned n_resident(void)
 {
-    struct stat at;
+    unsigned char there[BLOCK / GW_PAGE_BYTES];
+    unsigned n = 0;
 
-    assert_int_equal(fstat(fd, &at), 0);
-    return at.st_blocks;
+    assert_int_equal(mincore(anonymous, BLOCK, there), 0);
+    for (unsigned i = 0; i < sizeof there; i++)
+        n += there[i] & 1;
+    return n;
 }
 
 static void zero_pages_become_zero(void **state)
 {
-    const struct gw_ram_block *block;
+    uint8_t *const at[] = {anonymous, shared, file};
+    const char *const names[] = {"ram0", "ram1", "file"};
+    struct gw_error e;
     struct gw_ram ram;
-    blkcnt_t before;
 
     (void)state;
     open_it(&ram);
-    block = gw_ram_find(&ram, "ram1");
-    two.at[3 * 4096 + 4095] = 1;
-    two.at[4 * 4096] = 2;
-    before = n_allocated(two.fd);
-    for (unsigned i = 0; i < 16; i++)
-        if (i != 4)
-            assert_int_equal(gw_ram_zero(block, i * 4096u, 4096), 0);
-    assert_int_equal(two.at[3 * 4096 + 4095], 0);
-    assert_int_equal(two.at[4 * 4096], 2); /* nobody said so */
-    assert_int_equal(n_allocated(two.fd), before);
+    for (unsigned i = 0; i < 3; i++) {
+        const struct gw_ram_block *block = gw_ram_find(&ram, names[i]);
+
+        at[i][3 * GW_PAGE_BYTES + 4095] = 1;
+        at[i][4 * GW_PAGE_BYTES] = 2;
+        at[i][15 * GW_PAGE_BYTES + 77] = 3;
+        assert_int_equal(gw_ram_zero(&ram, block, 0, (size_t)4 * GW_PAGE_BYTES, &e), 0);
+        assert_int_equal(
+            gw_ram_zero(&ram, block, 5 * GW_PAGE_BYTES, (size_t)11 * GW_PAGE_BYTES, &e), 0);
+        assert_int_equal(at[i][3 * GW_PAGE_BYTES + 4095], 0);
+        assert_int_equal(at[i][15 * GW_PAGE_BYTES + 77], 0);
+        assert_int_equal(at[i][4 * GW_PAGE_BYTES], 2); /* nobody said so */
+    }
+    assert_int_equal(n_resident(), 3); /* what was not there was not made */
     gw_ram_close(&ram);
+}
+
+/* Its pid may be another's by now. */
+static void a_process_that_ended(void **state)
+{
+    pid_t pid = fork();
+    uint8_t page[GW_PAGE_BYTES];
+    struct gw_error e;
+    struct gw_ram ram;
+
+    (void)state;
+    if (pid == 0)
+        for (;;)
+            pause();
+    assert_int_equal(gw_ram_open(&ram, pid, info(), &e), 0);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
+    ram.pid = getpid(); /* as if it were ours */
+    memset(page, 7, sizeof page);
+    assert_int_equal(write_page(&ram, gw_ram_find(&ram, "ram0"), 0, page, &e), -1);
+    assert_int_equal(e.code, GW_E_SYSTEM);
+    assert_int_equal(anonymous[0], 0);
+    gw_ram_close(&ram);
+    waitpid(pid, NULL, 0);
+}
+
+static void lists_that_are_refused(void **state)
+{
+    char line[128], text[80 * 128] = "";
+    struct gw_error e;
+    struct gw_ram ram;
+
+    (void)state;
+    snprintf(line, sizeof line, "twice 4 KiB 0x0 0x1000 0x1000 0x%lx\n", (unsigned long)anonymous);
+    strcat(strcat(text, line), line);
+    assert_int_equal(gw_ram_open(&ram, getpid(), text, &e), -1);
+    assert_int_equal(e.code, GW_E_UNSUPPORTED);
+    text[0] = '\0';
+    for (unsigned i = 0; i <= GW_RAM_BLOCKS_MAX; i++) {
+        snprintf(line, sizeof line, "b%u 4 KiB 0x0 0x1000 0x1000 0x%lx\n", i,
+                 (unsigned long)anonymous);
+        strcat(text, line);
+    }
+    assert_int_equal(gw_ram_open(&ram, getpid(), text, &e), -1);
+    assert_int_equal(e.code, GW_E_UNSUPPORTED);
+    assert_int_equal(gw_ram_open(&ram, getpid(), "nowhere 4 KiB 0x0 0x1000 0x1000 0x1000", &e), -1);
+    assert_int_equal(e.code, GW_E_SYSTEM);
+    assert_int_equal(ram.n_blocks, 0);
 }
 
 static void a_process_that_is_not_there(void **state)
@@ -199,10 +331,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_are_read),
-        cmocka_unit_test_setup_teardown(only_shared_memory_is_mapped, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_page_lands_in_its_block, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_can_be_written_and_what_is_of_no_file, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_block_of_several_mappings, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(pages_land_in_their_blocks, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(parts_in_a_row_are_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_lands_outside, set_up, tear_down),
         cmocka_unit_test_setup_teardown(zero_pages_become_zero, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_process_that_ended, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lists_that_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_process_that_is_not_there, set_up, tear_down),
     };
 

@@ -43,8 +43,7 @@ static void the_slower_of_link_and_processors_decides(void **state)
                                            .limit_bytes_per_s = cases[i].limit * MB,
                                            .codec_bytes_per_s = cases[i].codec * MB,
                                            .n_processors = cases[i].n_processors,
-                                           .multifd = true,
-                                           .mappable = true};
+                                           .multifd = true};
         const char *because = NULL;
 
         if (gw_route_is_carrier(&in, &because) != cases[i].carrier ||
@@ -56,12 +55,11 @@ static void the_slower_of_link_and_processors_decides(void **state)
 static void what_the_carrier_cannot_do_goes_before_what_it_gains(void **state)
 {
     static const struct {
-        bool multifd, all_pages, mappable, carrier;
+        bool multifd, all_pages, carrier;
         const char *because;
-    } cases[] = {{true, false, true, true, "fewer bytes"},
-                 {false, false, true, false, "multifd"},
-                 {true, true, true, false, "verified"},
-                 {true, false, false, false, "private"}};
+    } cases[] = {{true, false, true, "fewer bytes"},
+                 {false, false, false, "multifd"},
+                 {true, true, false, "verified"}};
 
     (void)state;
     for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++) {
@@ -69,8 +67,7 @@ static void what_the_carrier_cannot_do_goes_before_what_it_gains(void **state)
                                            .codec_bytes_per_s = UINT64_MAX,
                                            .n_processors = 8,
                                            .multifd = cases[i].multifd,
-                                           .all_pages = cases[i].all_pages,
-                                           .mappable = cases[i].mappable};
+                                           .all_pages = cases[i].all_pages};
         const char *because = NULL;
 
         assert_int_equal(gw_route_is_carrier(&in, &because), cases[i].carrier);

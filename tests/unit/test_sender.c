@@ -4,9 +4,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <unistd.h>
 
 #include "flow/receiver.h"
 #include "flow/sender.h"
@@ -54,17 +56,18 @@ static const struct gw_receiver_ops ops = {.send = to_qemu, .drain = drained};
 
 static int set_up(void **state)
 {
+    char line[128];
+
     (void)state;
     memset(&m, 0, sizeof m);
     m.source = calloc(N_PAGES, GW_PAGE_BYTES);
-    m.destination = calloc(N_PAGES, GW_PAGE_BYTES);
+    m.destination = aligned_alloc(GW_PAGE_BYTES, N_PAGES * GW_PAGE_BYTES);
+    memset(m.destination, 0, N_PAGES * GW_PAGE_BYTES);
     m.payload = malloc((size_t)GW_BATCH_MAX_PAGES * GW_PAGE_BYTES);
     m.bytes = malloc(GW_FRAME_MAX);
-    strcpy(m.ram.block[0].name, "ram0");
-    m.ram.block[0].n_bytes = (uint64_t)N_PAGES * GW_PAGE_BYTES;
-    m.ram.block[0].at = m.destination;
-    m.ram.n_blocks = 1;
-    return gw_barrier_init(&m.barrier, 1) ||
+    snprintf(line, sizeof line, "ram0 4 KiB 0x0 0x%x 0x%x 0x%lx rw", N_PAGES * GW_PAGE_BYTES,
+             N_PAGES * GW_PAGE_BYTES, (unsigned long)m.destination);
+    return gw_ram_open(&m.ram, getpid(), line, &m.error) || gw_barrier_init(&m.barrier, 1) ||
            gw_sender_ram_add(&m.sender_ram, "ram0", m.ram.block[0].n_bytes,
                              m.ram.block[0].n_bytes / 100 * 8, &m.error) ||
            gw_sender_init(&m.sender, &m.sender_ram, LANE) ||
@@ -79,6 +82,7 @@ static int tear_down(void **state)
         gw_sender_ram_fini(&m.sender_ram);
         gw_receiver_fini(&m.receiver);
     }
+    gw_ram_close(&m.ram);
     gw_barrier_fini(&m.barrier);
     free(m.source);
     free(m.destination);
