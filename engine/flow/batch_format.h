@@ -3,14 +3,12 @@
 #ifndef GW_FLOW_BATCH_FORMAT_H
 #define GW_FLOW_BATCH_FORMAT_H
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <endian.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "flow/batch.h"
+#include "flow/hash.h"
 
 #define GW_BATCH_MAGIC 0x47575042u /* "GWPB"; also the seed of the checksum */
 /* Page numbers are below this, so that an entry fits 8 bytes of 7 bits. */

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "flow/digest.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "flow/hash.h"
 
 int gw_digest_open(struct gw_ram *ram, pid_t pid, const char *info_ramblock, struct gw_error *error)
 {
