@@ -10,7 +10,7 @@
  * What follows each kind:
  *   BYTES   of the connection, to be passed on as they are: 1 to GW_FRAME_BYTES_MAX
  *   PACKET  a packet's header as QEMU sent it, of a packet whose payload follows in BYTES: it is
- *           not understood, or its RAM block is not mapped at the destination
+ *           not understood, or its RAM block is none that the destination offered
  *   PAGES   a packet whose pages travel apart from it (struct gw_frame_packet, 24 bytes), and then
  *           the batch of them (flow/batch.h), which is absent in a packet without pages
  *   END     nothing: the connection has ended well, and nothing follows. A lane that ends without

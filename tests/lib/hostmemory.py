@@ -10,12 +10,11 @@ import os
 
 ORDER = '/sys/module/page_reporting/parameters/page_reporting_order'
 NONE_SO_LARGE = '11'  # the largest free block has order 10
-MOST = 8 << 30
 
 
 @contextlib.contextmanager
-def kept():
-    """Free memory stays here while the block lasts, and some of it has been had from the host."""
+def kept(mib=8192):
+    """Free memory stays here while the block lasts, and so much of it has been had from the host."""
     try:
         with open(ORDER, encoding='ascii') as setting:
             before = setting.read()
@@ -27,7 +26,7 @@ def kept():
     try:
         available = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-        mmap.mmap(-1, min(MOST, available // 2), flags=flags).close()
+        mmap.mmap(-1, min(mib << 20, available // 2), flags=flags).close()
         yield
     finally:
         with open(ORDER, 'w', encoding='ascii') as setting:

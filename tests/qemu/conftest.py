@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '../lib'))
 import godwit_lab  # pylint: disable=wrong-import-position
+import hostmemory  # pylint: disable=wrong-import-position
 from place import VM, Place  # pylint: disable=wrong-import-position
 
 # The rest relies on these.
@@ -58,8 +59,8 @@ def guest_needs(network_needs):
 @pytest.fixture(scope='session')
 def lab(guest_needs):
     """Three nodes, joined. Afterwards the daemons end in good order, for the leak sanitizer."""
-    with godwit_lab.Lab(f't{os.getpid()}', '--set', 'log_level=debug',
-                        '--set', 'breakpoints=true') as made:
+    with hostmemory.kept(1024), godwit_lab.Lab(f't{os.getpid()}', '--set', 'log_level=debug',
+                                               '--set', 'breakpoints=true') as made:
         yield made
         for node in made.nodes.values():
             if node.daemon_pid():
