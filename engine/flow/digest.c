@@ -87,9 +87,8 @@ int gw_digest_hash(const struct gw_ram *ram, struct gw_digest_unit *unit, uint8_
     for (uint64_t done = 0; done < unit->n_bytes;) {
         uint64_t left = unit->n_bytes - done;
         size_t n = left < GW_DIGEST_BUFFER_BYTES ? (size_t)left : GW_DIGEST_BUFFER_BYTES;
-        struct gw_ram_parts parts = {.n = 1, .part[0] = {unit->offset + done, buffer, n}};
 
-        if (gw_ram_read(ram, block, &parts, error) < 0)
+        if (gw_ram_look(ram, block, unit->offset + done, buffer, n, error) < 0)
             return -1;
         XXH3_64bits_update(&state, buffer, n);
         done += n;

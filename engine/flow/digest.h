@@ -3,8 +3,8 @@
  * Hashes of a QEMU's RAM, wherever it is, to compare it with another QEMU's.
  *
  * What `info ramblock` names is hashed: guest RAM, firmware, video memory, tables; whatever QEMU
- * migrates and, where a block takes no part, what the same machine holds at the other end. Private
- * memory that was never touched reads as zeros, and none is taken for it.
+ * migrates and, where a block takes no part, what the same machine holds at the other end. Memory
+ * that was never touched counts as zeros, and none is taken for it.
  *
  * The hash is XXH3 with 64 bits: a difference is missed with a probability of 2^-64. It is no
  * defence against somebody who chooses the memory.

@@ -14,7 +14,10 @@
 #include "flow/page.h"
 #include "util/cleanup.h"
 
-#define ZERO_PAGES 16 /* that are looked at together */
+#define LOOK_PAGES 64
+#define ZERO_BYTES (16 * GW_PAGE_BYTES) /* that are looked at together, on the stack */
+
+_Static_assert(LOOK_PAGES <= GW_RAM_PARTS_MAX, "each page may be a part");
 
 /* Of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst): present, swapped. */
 #define PAGEMAP_THERE (UINT64_C(1) << 63 | UINT64_C(1) << 62)
@@ -37,6 +40,7 @@ int gw_ram_parse_line(const char *text, struct gw_ram_line *line)
 static int add_block(struct gw_ram *ram, const struct gw_ram_line *line, struct gw_error *error)
 {
     struct gw_ram_block *block = &ram->block[ram->n_blocks];
+    bool is_aligned = (line->address | line->used_bytes) % GW_PAGE_BYTES == 0;
 
     if (ram->n_blocks == GW_RAM_BLOCKS_MAX)
         return gw_error_set(error, GW_E_UNSUPPORTED, "QEMU has more than %d RAM blocks",
@@ -46,8 +50,9 @@ static int add_block(struct gw_ram *ram, const struct gw_ram_line *line, struct 
     *block = (struct gw_ram_block){
         .n_bytes = line->used_bytes,
         .address = line->address,
-        .writable = line->used_bytes == line->total_bytes,
-        .anonymous = line->address % GW_PAGE_BYTES == 0,
+        .writable = line->used_bytes == line->total_bytes && is_aligned,
+        .anonymous = is_aligned,
+        .file = -1,
     };
     memcpy(block->name, line->name, sizeof block->name);
     ram->n_blocks++;
@@ -65,35 +70,50 @@ static int add_blocks(struct gw_ram *ram, const char *info_ramblock, struct gw_e
     return 0;
 }
 
-/* What a line of /proc/PID/maps says of the blocks that lie there. */
-static void note_mapping(struct gw_ram *ram, const char *line, uint64_t *mapped_bytes)
-{
-    unsigned long inode;
-    uint64_t from, to;
+/* A line of /proc/PID/maps. */
+struct mapping {
+    uint64_t from, to, offset;
     char access[5];
+    unsigned long inode;
+};
 
-    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*x %*x:%*x %lu", &from, &to, access, &inode) !=
-        4)
+/* What is mapped shared can be read where it has holes, too: through its file. */
+static void open_file(const struct gw_ram *ram, const struct mapping *m, struct gw_ram_block *block)
+{
+    char path[96];
+
+    if (m->access[3] != 's' || block->file >= 0 || block->address < m->from ||
+        block->address + block->n_bytes > m->to)
         return;
+    snprintf(path, sizeof path, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)ram->pid, m->from,
+             m->to);
+    block->file = open(path, O_RDONLY | O_CLOEXEC);
+    block->file_offset = m->offset + (block->address - m->from);
+}
+
+/* What a mapping says of the blocks that lie there; how much of each it has that can be read. */
+static void note_mapping(struct gw_ram *ram, const struct mapping *m, uint64_t *mapped_bytes)
+{
     for (unsigned i = 0; i < ram->n_blocks; i++) {
         struct gw_ram_block *block = &ram->block[i];
         uint64_t end = block->address + block->n_bytes;
-        uint64_t first = block->address > from ? block->address : from;
-        uint64_t last = end < to ? end : to;
+        uint64_t first = block->address > m->from ? block->address : m->from;
+        uint64_t last = end < m->to ? end : m->to;
 
         if (first >= last)
             continue;
-        mapped_bytes[i] += last - first;
-        if (strncmp(access, "rw", 2) != 0)
+        if (m->access[0] == 'r')
+            mapped_bytes[i] += last - first;
+        if (m->access[1] != 'w')
             block->writable = false;
-        if (inode != 0 || access[3] != 'p')
+        if (m->inode != 0 || m->access[3] != 'p')
             block->anonymous = false;
+        open_file(ram, m, block);
     }
 }
 
-static int look_at_mappings(struct gw_ram *ram)
+static int read_maps(struct gw_ram *ram, uint64_t *mapped_bytes)
 {
-    uint64_t mapped_bytes[GW_RAM_BLOCKS_MAX] = {0};
     gw_autofree char *line = NULL;
     size_t room = 0;
     char path[64];
@@ -104,14 +124,29 @@ static int look_at_mappings(struct gw_ram *ram)
     maps = fopen(path, "re");
     if (!maps)
         return -errno;
-    while (getline(&line, &room, maps) > 0)
-        note_mapping(ram, line, mapped_bytes);
+    while (getline(&line, &room, maps) > 0) {
+        struct mapping m;
+
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*x:%*x %lu", &m.from, &m.to,
+                   m.access, &m.offset, &m.inode) == 5)
+            note_mapping(ram, &m, mapped_bytes);
+    }
     if (ferror(maps))
         r = -EIO;
     fclose(maps);
-    for (unsigned i = 0; i < ram->n_blocks; i++)
+    return r;
+}
+
+/* A process without memory where QEMU says that its RAM is, is not that QEMU: a script that started
+ * it, perhaps. */
+static int look_at_mappings(struct gw_ram *ram)
+{
+    uint64_t mapped_bytes[GW_RAM_BLOCKS_MAX] = {0};
+    int r = read_maps(ram, mapped_bytes);
+
+    for (unsigned i = 0; i < ram->n_blocks && r == 0; i++)
         if (mapped_bytes[i] != ram->block[i].n_bytes)
-            ram->block[i].writable = ram->block[i].anonymous = false;
+            r = -EFAULT;
     return r;
 }
 
@@ -124,25 +159,26 @@ static int open_process(struct gw_ram *ram, pid_t pid)
     if (ram->pidfd < 0)
         return -errno;
     snprintf(path, sizeof path, "/proc/%d/pagemap", (int)pid);
-    ram->pagemap = open(path, O_RDONLY | O_CLOEXEC);
-    if (ram->pagemap < 0) {
-        int r = -errno;
-
-        close(ram->pidfd);
-        return r;
-    }
+    ram->pagemap = open(path, O_RDONLY | O_CLOEXEC); /* a kernel may have none */
     ram->is_open = true;
     return look_at_mappings(ram);
 }
 
-/* QEMU lists the largest block first. To read from it would put the kernel's zero page there, in
- * the way of a huge one. */
+/* QEMU lists the largest block first, which is better left alone: see gw_ram_look(). */
 static int probe(const struct gw_ram *ram, struct gw_error *error)
 {
     uint8_t byte;
     const struct gw_ram_parts parts = {.n = 1, .part[0] = {0, &byte, 1}};
 
     return ram->n_blocks ? gw_ram_read(ram, &ram->block[ram->n_blocks - 1], &parts, error) : 0;
+}
+
+static void hint(int error_no, struct gw_error *error)
+{
+    if (error_no == EPERM || error_no == EACCES)
+        gw_error_hint(error, "run the daemon as root, with CAP_SYS_PTRACE");
+    else if (error_no == EFAULT)
+        gw_error_hint(error, "is the process QEMU itself, and not a script that started it?");
 }
 
 int gw_ram_open(struct gw_ram *ram, pid_t pid, const char *info_ramblock, struct gw_error *error)
@@ -155,7 +191,7 @@ int gw_ram_open(struct gw_ram *ram, pid_t pid, const char *info_ramblock, struct
     r = open_process(ram, pid);
     if (r < 0) {
         gw_error_set_sys(error, -r, "look at the memory of QEMU (pid %d)", (int)pid);
-        gw_error_hint(error, "run the daemon as root or as the user of QEMU");
+        hint(-r, error);
         goto failed;
     }
     if (probe(ram, error) == 0)
@@ -169,7 +205,11 @@ void gw_ram_close(struct gw_ram *ram)
 {
     if (ram->is_open) {
         close(ram->pidfd);
-        close(ram->pagemap);
+        if (ram->pagemap >= 0)
+            close(ram->pagemap);
+        for (unsigned i = 0; i < ram->n_blocks; i++)
+            if (ram->block[i].file >= 0)
+                close(ram->block[i].file);
     }
     ram->is_open = false;
     ram->n_blocks = 0;
@@ -199,11 +239,21 @@ void gw_ram_add_part(struct gw_ram_parts *parts, uint64_t offset, void *here, si
         parts->part[parts->n++] = (struct gw_ram_part){offset, here, n_bytes};
 }
 
+static int outside(const struct gw_ram_block *block, uint64_t end, struct gw_error *error)
+{
+    return gw_error_set(error, GW_E_PROTOCOL, "RAM block %s does not reach to 0x%" PRIx64,
+                        block->name, end);
+}
+
 static bool has_ended(const struct gw_ram *ram)
 {
     struct pollfd end = {.fd = ram->pidfd, .events = POLLIN};
+    int r;
 
-    return poll(&end, 1, 0) != 0;
+    do
+        r = poll(&end, 1, 0);
+    while (r < 0 && errno == EINTR);
+    return r != 0;
 }
 
 static int failed_at(const struct gw_ram *ram, const struct gw_ram_block *block, const char *verb,
@@ -211,7 +261,8 @@ static int failed_at(const struct gw_ram *ram, const struct gw_ram_block *block,
 {
     gw_error_set_sys(error, error_no, "%s RAM block %s of QEMU (pid %d) at 0x%" PRIx64, verb,
                      block->name, (int)ram->pid, offset);
-    return gw_error_hint(error, "run the daemon as root or as the user of QEMU");
+    hint(error_no, error);
+    return -1;
 }
 
 static int copy(const struct gw_ram *ram, const struct gw_ram_block *block,
@@ -226,8 +277,7 @@ static int copy(const struct gw_ram *ram, const struct gw_ram_block *block,
         const struct gw_ram_part *part = &parts->part[i];
 
         if (!gw_ram_holds(block, part->offset, part->n_bytes))
-            return gw_error_set(error, GW_E_PROTOCOL, "RAM block %s does not reach to 0x%" PRIx64,
-                                block->name, part->offset + part->n_bytes);
+            return outside(block, part->offset + part->n_bytes, error);
         here[i] = (struct iovec){part->here, part->n_bytes};
         there[i] =
             (struct iovec){(void *)(uintptr_t)(block->address + part->offset), part->n_bytes};
@@ -255,39 +305,54 @@ int gw_ram_write(const struct gw_ram *ram, const struct gw_ram_block *block,
     return copy(ram, block, parts, process_vm_writev, "write", error);
 }
 
-/* Those that are there become parts: to read from others would make them, too (see probe()). */
+/* Of up to LOOK_PAGES pages those that are there, swapped out or not, become parts. */
 static void find_pages(const struct gw_ram *ram, const struct gw_ram_block *block, uint64_t offset,
-                       unsigned n, unsigned char *here, struct gw_ram_parts *parts)
+                       unsigned char *here, size_t n, struct gw_ram_parts *parts)
 {
     off_t at = (off_t)((block->address + offset) / GW_PAGE_BYTES * sizeof(uint64_t));
-    uint64_t entry[ZERO_PAGES];
-    ssize_t n_known = 0;
+    uint64_t entry[LOOK_PAGES];
+    bool is_known = block->anonymous && pread(ram->pagemap, entry, n * sizeof *entry, at) ==
+                                            (ssize_t)(n * sizeof *entry);
 
-    if (block->anonymous)
-        n_known = pread(ram->pagemap, entry, n * sizeof *entry, at);
-    for (unsigned i = 0; i < n; i++)
-        if (n_known != (ssize_t)(n * sizeof *entry) || entry[i] & PAGEMAP_THERE)
-            gw_ram_add_part(parts, offset + (uint64_t)i * GW_PAGE_BYTES,
-                            here + (size_t)i * GW_PAGE_BYTES, GW_PAGE_BYTES);
+    for (size_t i = 0; i < n; i++)
+        if (!is_known || entry[i] & PAGEMAP_THERE)
+            gw_ram_add_part(parts, offset + i * GW_PAGE_BYTES, here + i * GW_PAGE_BYTES,
+                            GW_PAGE_BYTES);
+        else
+            memset(here + i * GW_PAGE_BYTES, 0, GW_PAGE_BYTES);
+}
+
+int gw_ram_look(const struct gw_ram *ram, const struct gw_ram_block *block, uint64_t offset,
+                void *here, size_t n_bytes, struct gw_error *error)
+{
+    if (!gw_ram_holds(block, offset, n_bytes))
+        return outside(block, offset + n_bytes, error);
+    if (block->file >= 0 &&
+        pread(block->file, here, n_bytes, (off_t)(block->file_offset + offset)) == (ssize_t)n_bytes)
+        return 0;
+    for (size_t at = 0, n; at < n_bytes; at += n) {
+        struct gw_ram_parts parts = {.n = 0};
+
+        n = n_bytes - at < LOOK_PAGES * GW_PAGE_BYTES ? n_bytes - at : LOOK_PAGES * GW_PAGE_BYTES;
+        find_pages(ram, block, offset + at, (unsigned char *)here + at, n / GW_PAGE_BYTES, &parts);
+        if (gw_ram_read(ram, block, &parts, error) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int zero_some(const struct gw_ram *ram, const struct gw_ram_block *block, uint64_t offset,
-                     unsigned n, struct gw_error *error)
+                     size_t n_bytes, struct gw_error *error)
 {
-    unsigned char here[ZERO_PAGES * GW_PAGE_BYTES];
-    struct gw_ram_parts there = {.n = 0}, dirty = {.n = 0};
+    unsigned char here[ZERO_BYTES];
+    struct gw_ram_parts dirty = {.n = 0};
 
-    find_pages(ram, block, offset, n, here, &there);
-    if (gw_ram_read(ram, block, &there, error) < 0)
+    if (gw_ram_look(ram, block, offset, here, n_bytes, error) < 0)
         return -1;
-    for (unsigned i = 0; i < there.n; i++)
-        for (size_t at = 0; at < there.part[i].n_bytes; at += GW_PAGE_BYTES) {
-            unsigned char *page = (unsigned char *)there.part[i].here + at;
-
-            if (gw_page_is_zero(page))
-                continue;
-            memset(page, 0, GW_PAGE_BYTES);
-            gw_ram_add_part(&dirty, there.part[i].offset + at, page, GW_PAGE_BYTES);
+    for (size_t at = 0; at < n_bytes; at += GW_PAGE_BYTES)
+        if (!gw_page_is_zero(here + at)) {
+            memset(here + at, 0, GW_PAGE_BYTES);
+            gw_ram_add_part(&dirty, offset + at, here + at, GW_PAGE_BYTES);
         }
     return gw_ram_write(ram, block, &dirty, error);
 }
@@ -296,13 +361,10 @@ int gw_ram_zero(const struct gw_ram *ram, const struct gw_ram_block *block, uint
                 size_t n_bytes, struct gw_error *error)
 {
     if (!gw_ram_holds(block, offset, n_bytes))
-        return gw_error_set(error, GW_E_PROTOCOL, "RAM block %s does not reach to 0x%" PRIx64,
-                            block->name, offset + n_bytes);
-    for (size_t at = 0; at < n_bytes; at += ZERO_PAGES * GW_PAGE_BYTES) {
-        size_t n = (n_bytes - at) / GW_PAGE_BYTES;
-
-        if (zero_some(ram, block, offset + at, (unsigned)(n < ZERO_PAGES ? n : ZERO_PAGES), error) <
-            0)
+        return outside(block, offset + n_bytes, error);
+    for (size_t at = 0, n; at < n_bytes; at += n) {
+        n = n_bytes - at < ZERO_BYTES ? n_bytes - at : ZERO_BYTES;
+        if (zero_some(ram, block, offset + at, n, error) < 0)
             return -1;
     }
     return 0;

@@ -9,7 +9,7 @@
  * file, in small pages or large ones, from one NUMA backend or from several; and as nothing has to
  * be shared, a guest keeps the kernel's huge pages, which shared memory seldom gets.
  *
- * They need the daemon to be root or QEMU's user (ptrace(2), "Ptrace access mode checking").
+ * They need the daemon to be root, with CAP_SYS_PTRACE (ptrace(2), "Ptrace access mode checking").
  *
  * QEMU is to be stopped in incoming state while its RAM is written. gw_ram_open() may only be
  * called once all backends exist (after QEMU's QMP answers); plugging memory makes a new open
@@ -30,7 +30,7 @@
 
 #include "godwit/error.h"
 
-#define GW_RAM_BLOCKS_MAX 64
+#define GW_RAM_BLOCKS_MAX 256
 #define GW_RAM_PARTS_MAX  128
 
 struct gw_ram_block {
@@ -39,7 +39,9 @@ struct gw_ram_block {
     uint64_t address; /* in QEMU */
     bool writable;    /* pages can be put into it: QEMU may write to all of it, and its size is for
                          good; some tables of firmware get theirs with the migration */
-    bool anonymous;   /* private: of no file: pages that are not there are zero */
+    bool anonymous;   /* private: of no file */
+    int file;         /* private: what is mapped shared there; -1: nothing, or not within reach */
+    uint64_t file_offset; /* private: of the block's first byte */
 };
 
 /* Zeros: no RAM. */
@@ -77,8 +79,9 @@ int gw_ram_parse_line(const char *text, struct gw_ram_line *line);
 /*
  * Finds the RAM of the QEMU with this pid, and reads a byte of the last block to see that it may;
  * info_ramblock is the answer to that command. 0 with n_blocks, which is 0 with a QEMU that tells
- * no addresses; -1 with *error and nothing held: GW_E_SYSTEM where it cannot be read,
- * GW_E_UNSUPPORTED for too many blocks or two of one name.
+ * no addresses; -1 with *error and nothing held: GW_E_SYSTEM where the process may not
+ * be read or has no readable memory at one of the addresses, GW_E_UNSUPPORTED for too many blocks
+ * or two of one name.
  */
 int gw_ram_open(struct gw_ram *ram, pid_t pid, const char *info_ramblock, struct gw_error *error);
 
@@ -102,9 +105,14 @@ int gw_ram_read(const struct gw_ram *ram, const struct gw_ram_block *block,
 int gw_ram_write(const struct gw_ram *ram, const struct gw_ram_block *block,
                  const struct gw_ram_parts *parts, struct gw_error *error);
 
+/* As gw_ram_read(), of whole pages in a row. Those that are not there yet are zeros, and are
+ * neither made nor have the kernel's zero page put in their place, in the way of a huge one. */
+int gw_ram_look(const struct gw_ram *ram, const struct gw_ram_block *block, uint64_t offset,
+                void *here, size_t n_bytes, struct gw_error *error);
+
 /* Makes whole pages of the block zero; offset and n_bytes are multiples of GW_PAGE_BYTES. Pages
- * that are zero are not written, and of anonymous memory those that are not there yet are not made.
- * As gw_ram_write(). */
+ * that are zero are not written, and those that are not there yet are not made. As gw_ram_write().
+ */
 int gw_ram_zero(const struct gw_ram *ram, const struct gw_ram_block *block, uint64_t offset,
                 size_t n_bytes, struct gw_error *error);
 

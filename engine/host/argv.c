@@ -133,7 +133,8 @@ static void add_machine(struct args *args, const struct gw_vm_spec *spec,
 
     addf(args, "-name", "guest=%s,debug-threads=on", spec->name);
     add2(args, "-uuid", spec->uuid);
-    addf(args, "-machine", "%s,memory-backend=ram0%s", spec->machine, lean_chipset(spec->machine));
+    addf(args, "-machine", "%s,memory-backend=ram0,dump-guest-core=off%s", spec->machine,
+         lean_chipset(spec->machine));
     add2(args, "-accel", gw_accel_name(runtime->accel));
     add(args, "-cpu");
     add_taken(args, gw_argv_cpu(spec->cpu));

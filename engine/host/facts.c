@@ -276,7 +276,6 @@ static const struct field fact_fields[] = {
     {"disks", DISKS, ON_BOTH},
     {"bridges", TEXTS, ON_BOTH},
     {"capabilities", TEXTS, ON_BOTH},
-    {"shared_huge_pages", FLAG, ON_BOTH | OPTIONAL},
     {"name", TEXT, ON_SOURCE},
     {"uuid", TEXT, ON_SOURCE},
     {"memory_bytes", SIZE, ON_SOURCE},

@@ -109,9 +109,10 @@ static int open_carrier(struct incoming *in, const char *ramblocks, struct gw_er
     if (gw_ram_open(&ram, in->base.vm->process.pid, ramblocks, error) < 0)
         gw_migration_log(&in->base, GW_LOG_WARNING, "%s: pages pass through QEMU, whole",
                          error->msg);
-    else if (ram.n_blocks == 0)
+    else if (ram.n_blocks == 0 || !ram.block[0].writable)
         gw_migration_log(&in->base, GW_LOG_WARNING,
-                         "QEMU does not tell where its RAM is: pages pass through it, whole");
+                         "QEMU does not tell where its RAM is, or has it read-only: pages pass "
+                         "through it, whole");
     gw_migration_carrier_options(&in->base, in->carrier_path, &options);
     options.host = in->host;
     evutil_secure_rng_get_bytes(options.secret, sizeof options.secret);

@@ -2,13 +2,15 @@
 /*
  * Batches of pages from a peer, for a RAM block of 16 pages whose content is known. What is refused
  * must leave all of it untouched and say why; what is accepted must be encoded to the same again.
- * The first byte says which of two block sizes there is, and whether its memory is of no file. A
+ * The first byte says which of two block sizes there is, whether its memory is of no file,
+ * and whether some of it is not there. A
  * right checksum is found by the fuzzer as it sees the comparison.
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "flow/batch.h"
@@ -79,6 +81,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     f.ram.block[0].anonymous = data[0] & 2;
     for (unsigned i = 0; i < MAX_PAGES * GW_PAGE_BYTES; i++)
         f.pages[i] = (unsigned char)(i / GW_PAGE_BYTES % 4 ? i / 256 : 0);
+    if (data[0] & 4) { /* zero, too, and not there */
+        memset(f.pages + 4 * GW_PAGE_BYTES, 0, 4 * GW_PAGE_BYTES);
+        madvise(f.pages + 4 * GW_PAGE_BYTES, 4 * GW_PAGE_BYTES, MADV_DONTNEED);
+    }
     memcpy(f.before, f.pages, MAX_PAGES * GW_PAGE_BYTES);
     if (gw_batch_decode(f.decoder, data + 1, size - 1, &f.ram, &figures, &error) == 0) {
         round_trip();

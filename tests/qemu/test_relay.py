@@ -105,7 +105,7 @@ def start_relay(directory, lanes, destination):
     return relay
 
 
-def move(directory, lanes, zero_pages, memory, mapped, paused=False):
+def move(directory, lanes, zero_pages, memory, reachable, paused=False):
     """Moves a writing (or a paused) guest; checks its memory there; gives what the relay counted."""
     with contextlib.ExitStack() as stack:
         source = Machine(directory, 's', PRIVATE if memory is not TWO_NODES else memory)
@@ -119,7 +119,7 @@ def move(directory, lanes, zero_pages, memory, mapped, paused=False):
             for machine in (source, destination):
                 machine.arm(lanes, zero_pages)
             destination.qmp.call('migrate-incoming', uri=f'unix:{directory}/out')
-            relay = start_relay(directory, lanes, destination if mapped else None)
+            relay = start_relay(directory, lanes, destination if reachable else None)
             stack.callback(relay.kill)
             source.qmp.call('migrate', uri=f'unix:{directory}/in')
             source.qmp.wait_event('MIGRATION', status='pre-switchover')

@@ -32,7 +32,7 @@ def test_huge_pages(place, route):
     with open('/sys/kernel/mm/transparent_hugepage/enabled', encoding='ascii') as setting:
         if '[never]' in setting.read():
             pytest.skip('this kernel gives no huge pages')
-    place.move('--route', route)
+    assert place.move('--route', route, '--verify')['verify']['equal'] is True
     ram = guestram.of(godwit_lab.only(place.source.qemu_pids()), MEMORY_MIB)
     figures.append(f'huge pages after a move, {route}: {ram.huge_kib} of {ram.resident_kib} KiB')
     assert ram.huge_kib >= ram.resident_kib // 2, ram

@@ -40,7 +40,7 @@ static void the_whole_command_line(void **state)
 {
     static const char expected[] =
         "qemu -name guest=web1,debug-threads=on -uuid " UUID
-        " -machine q35,memory-backend=ram0" LEAN " -accel tcg"
+        " -machine q35,memory-backend=ram0,dump-guest-core=off" LEAN " -accel tcg"
         " -cpu qemu64,svm=off,+cx16,+lahf-lm,+popcnt,+sse4.1,+sse4.2,+ssse3,+aes"
         " -smp 2 -m 1024M -object memory-backend-ram,id=ram0,size=1073741824"
         " -global apic-common.vapic=off"
@@ -181,9 +181,10 @@ static void only_q35_is_made_lean(void **state)
     static const struct {
         const char *file, *machine;
     } cases[] = {
-        {"machine: pc-q35-9.2", " -machine pc-q35-9.2,memory-backend=ram0" LEAN " "},
-        {"machine: pc", " -machine pc,memory-backend=ram0 "},
-        {"machine: q35x", " -machine q35x,memory-backend=ram0 "},
+        {"machine: pc-q35-9.2",
+         " -machine pc-q35-9.2,memory-backend=ram0,dump-guest-core=off" LEAN " "},
+        {"machine: pc", " -machine pc,memory-backend=ram0,dump-guest-core=off "},
+        {"machine: q35x", " -machine q35x,memory-backend=ram0,dump-guest-core=off "},
     };
     const struct gw_vm_runtime runtime = {.qemu = "qemu",
                                           .qmp_path = "/run/q",

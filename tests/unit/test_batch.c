@@ -506,11 +506,13 @@ static void test_a_destination_that_ended(void **state)
              (unsigned long)m.destination);
     make_plain_batch();
     assert_int_equal(gw_ram_open(&m.ram, pid, line, &m.error), 0);
+    memcpy(m.before, m.destination, RAM_BYTES);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     assert_int_equal(
         gw_batch_decode(m.decoder, m.wire, m.sent.wire_bytes, &m.ram, &m.received, &m.error), -1);
     assert_int_equal(m.error.code, GW_E_SYSTEM);
+    assert_memory_equal(m.before, m.destination, RAM_BYTES);
     gw_ram_close(&m.ram);
     m.ram = mine;
 }

@@ -150,6 +150,7 @@ static json_t *figures(void)
 
 static void the_same(void **state)
 {
+    long long resident;
     json_t *json;
 
     (void)state;
@@ -162,6 +163,11 @@ static void the_same(void **state)
     json_decref(json);
     assert_int_equal(source.n_sent, 1);
     assert_int_equal(destination.n_sent, 1);
+    /* holes were left alone: only what fill() has written is there */
+    resident = 0;
+    for (off_t at = 0; (at = lseek(source.fd, at, SEEK_DATA)) >= 0 && at < BLOCK; at += PAGE)
+        resident++;
+    assert_int_equal(resident, 100);
 }
 
 static void assert_page(size_t i, const char *block, unsigned page)
