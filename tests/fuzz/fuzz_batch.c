@@ -87,6 +87,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     memcpy(f.before, f.pages, MAX_PAGES * GW_PAGE_BYTES);
     if (gw_batch_decode(f.decoder, data + 1, size - 1, &f.ram, &figures, &error) == 0) {
+        if (f.n_pages < MAX_PAGES && memcmp(f.pages + f.n_pages * GW_PAGE_BYTES,
+                                            f.before + f.n_pages * GW_PAGE_BYTES, GW_PAGE_BYTES))
+            abort();
         round_trip();
         return 0;
     }

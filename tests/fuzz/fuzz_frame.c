@@ -5,8 +5,10 @@
  * is sent is bounded by what came.
  */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "flow/receiver.h"
 
@@ -15,10 +17,21 @@ enum { N_PAGES = 16 };
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct {
-    struct gw_ram ram;
+    struct gw_ram ram; /* of this process: what is between the first page and the last */
+    _Alignas(GW_PAGE_BYTES) uint8_t memory[N_PAGES + 2][GW_PAGE_BYTES];
     size_t n_sent;
     volatile uint8_t read; /* each byte, so that the sanitizers look at it */
 } f;
+
+static void open_ram(void)
+{
+    char line[128];
+
+    snprintf(line, sizeof line, "pc.ram 4 KiB 0x0 0x%x 0x%x 0x%lx rw", N_PAGES * GW_PAGE_BYTES,
+             N_PAGES * GW_PAGE_BYTES, (unsigned long)f.memory[1]);
+    if (gw_ram_open(&f.ram, getpid(), line, NULL) < 0)
+        abort();
+}
 
 static int take(struct gw_receiver *receiver, const void *bytes, size_t n, struct gw_error *e)
 {
@@ -48,13 +61,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t used, n_frames = 0;
     int r = 0;
 
-    if (!f.ram.n_blocks) {
-        strcpy(f.ram.block[0].name, "pc.ram");
-        f.ram.block[0].n_bytes = N_PAGES * GW_PAGE_BYTES;
-        f.ram.block[0].at = malloc(N_PAGES * GW_PAGE_BYTES);
-        f.ram.n_blocks = 1;
-    }
-    memset(f.ram.block[0].at, 0, N_PAGES * GW_PAGE_BYTES);
+    if (!f.ram.n_blocks)
+        open_ram();
+    memset(f.memory, 0, sizeof f.memory);
     f.n_sent = 0;
     if (gw_barrier_init(&barrier, 1) < 0 || gw_receiver_init(&receiver, &ops, &f.ram, &barrier) < 0)
         abort();
@@ -74,6 +83,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     if (f.n_sent > n_frames * (GW_FRAME_BYTES_MAX + GW_STREAM_HEADER_MAX))
         abort();
+    for (size_t i = 0; i < GW_PAGE_BYTES; i++)
+        if (f.memory[0][i] || f.memory[N_PAGES + 1][i])
+            abort();
     gw_receiver_fini(&receiver);
     gw_barrier_fini(&barrier);
     return 0;
