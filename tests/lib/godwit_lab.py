@@ -285,18 +285,11 @@ class Stream:
     def wait_first(self, timeout_s=BOOT_TIMEOUT_S):
         self.reader.line_with('first', timeout_s, f'first packet of {self.name}')
 
-    def ask(self):
-        """For a report of what happened since the last one, until now; answer() gives it."""
-        self.process.stdin.write(b'\n')
-        self.process.stdin.flush()
-
-    def answer(self):
-        return json.loads(self.reader.line_with('{', 10, f'report of {self.name}'))
-
     def report(self):
         """What happened since the last report."""
-        self.ask()
-        return self.answer()
+        self.process.stdin.write(b'\n')
+        self.process.stdin.flush()
+        return json.loads(self.reader.line_with('{', 10, f'report of {self.name}'))
 
     def __enter__(self):
         return self

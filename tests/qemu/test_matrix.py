@@ -401,15 +401,11 @@ def matrix(lab, resident, cases, kind):
 
 
 @contextlib.contextmanager
-def at(place, where, *options, then=None):
-    """A move that has come to this place: gives the case, the move and what to let go on; then: and
-    where the other daemon stops. When all is judged the guest moves again, and nothing is left."""
+def at(place, where, *options):
+    """A move that has come to this place: gives the case, the move and what to let go on."""
     with crash.News(place.source, place.destination) as news, \
             godwit_lab.UdpSink(place.lab.n3) as sink:
-        sink.wait_first()
-        before = godwit_lab.snapshot(place.lab)
         case = Case(place, news, where)
-        case.then = crash.Breakpoint(case.node_of(then), then, news) if then else None
         stop = crash.Breakpoint(case.node_of(where), where, news) if where != 'copying' else None
         try:
             with Events(place.source) as events:
@@ -422,18 +418,13 @@ def at(place, where, *options, then=None):
             if stop:
                 stop.wait()
             yield case, move, stop
-            sink.ask()
+            assert sink.report()['duplicates'] == 0, 'two copies of the guest were running'
         finally:
             if stop:
                 stop.remove()
                 stop.go_on()
             with contextlib.suppress(ProcessLookupError):
                 move.process.send_signal(signal.SIGKILL)
-        # The sink listens for another second, and the rest is done meanwhile: unless the guest is
-        # gone. A new one numbers its packets from the beginning.
-        heard = None if case.owner() else sink.answer()
-        case.finish(before)
-        assert (heard or sink.answer())['duplicates'] == 0, 'two copies of the guest were running'
 
 
 def allowed(where, deed):
@@ -450,9 +441,11 @@ def allowed(where, deed):
 
 def run_case(matrix, cases, where, deed):
     cases['all'] += 1
+    before = godwit_lab.snapshot(matrix.lab)
     with at(matrix, where) as (case, move, stop):
         case.do(deed, stop)
         case.judge(move.result(), allowed(where, deed))
+    case.finish(before)
     cases['good'] += 1
 
 
@@ -500,6 +493,7 @@ if FULL:
 def test_store_lost(matrix, store, cases, where, whose):
     """No answer is no permission: unless the swap was done, the guest stays."""
     cases['all'] += 1
+    before = godwit_lab.snapshot(matrix.lab)
     with at(matrix, where) as (case, move, stop):
         with without_store(store, case, whose):
             stop.go_on()
@@ -508,6 +502,7 @@ def test_store_lost(matrix, store, cases, where, whose):
                                      else 1), f'{result}\n{case.news}'
             matrix.guest.assert_good((case.source if result.status else case.destination).name)
         case.judge(result)
+    case.finish(before)
     cases['good'] += 1
 
 
@@ -515,6 +510,7 @@ def test_store_lost(matrix, store, cases, where, whose):
 def test_store_lost_and_destination_silent(matrix, store, cases, how):
     """The source may not come back on its own before it has the record, and then does."""
     cases['all'] += 1
+    before = godwit_lab.snapshot(matrix.lab)
     with at(matrix, 'destination op claim') as (case, move, stop):
         with without_store(store, case, how):
             case.news.until(case.source, DISOWNED)
@@ -523,6 +519,7 @@ def test_store_lost_and_destination_silent(matrix, store, cases, how):
         stop.go_on()
         case.judge(move.result())
         assert case.owner() is case.source
+    case.finish(before)
     cases['good'] += 1
 
 
@@ -541,19 +538,23 @@ def locked_journal(node):
 def test_source_forgets_the_commit(matrix, cases):
     """Its journal stays at precopy, and its daemon is killed while the guest runs elsewhere."""
     cases['all'] += 1
-    with at(matrix, 'source say switching', then='destination say running') as (case, move, stop):
-        with locked_journal(case.source):
-            stop.go_on()
-            case.then.wait()
-            case.news.until(case.source, 'journal: ')
-            case.kill_daemon(case.source)
-        case.source.start_daemon()
-        case.pids[case.source] = case.source.daemon_pid()
-        case.news.until(case.source, 'left in precopy as the source')
-        case.news.until(case.source, DISOWNED)
-        case.then.go_on()
-        case.judge(move.result())
-        assert case.owner() is case.destination
+    before = godwit_lab.snapshot(matrix.lab)
+    with crash.News(matrix.destination) as news:
+        moved = crash.Breakpoint(matrix.destination, 'destination say running', news)
+        with at(matrix, 'source say switching') as (case, move, stop):
+            with locked_journal(case.source):
+                stop.go_on()
+                moved.wait()
+                case.news.until(case.source, 'journal: ')
+                case.kill_daemon(case.source)
+            case.source.start_daemon()
+            case.pids[case.source] = case.source.daemon_pid()
+            case.news.until(case.source, 'left in precopy as the source')
+            case.news.until(case.source, DISOWNED)
+            moved.go_on()
+            case.judge(move.result())
+            assert case.owner() is case.destination
+    case.finish(before)
     cases['good'] += 1
 
 
@@ -582,6 +583,7 @@ if FULL:
 def test_qemu_stands_still(matrix, cases, where, whose, status):
     """Longer than anybody waits for it, and then it goes on."""
     cases['all'] += 1
+    before = godwit_lab.snapshot(matrix.lab)
     with at(matrix, where) as (case, move, stop):
         pid = case.source_qemu if whose == 'source' else \
             godwit_lab.only(case.destination.qemu_pids())
@@ -595,8 +597,9 @@ def test_qemu_stands_still(matrix, cases, where, whose, status):
             resolve(case, '--resume', check=False)
         crash.go_on(pid)
         case.judge(result, (status,))
-        if status == 3:  # what a person does who sees that the guest runs where its record says
-            known = resolve(case)
-            assert (known['here'], known['there']) == ('paused', 'running'), known
-            resolve(case, '--discard')
+    if status == 3:  # what a person does who sees that the guest runs where its record says
+        known = resolve(case)
+        assert (known['here'], known['there']) == ('paused', 'running'), known
+        resolve(case, '--discard')
+    case.finish(before)
     cases['good'] += 1
