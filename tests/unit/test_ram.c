@@ -15,11 +15,18 @@
 
 #include "flow/page.h"
 #include "flow/ram.h"
+#include "util/cleanup.h"
 
 #define BLOCK (16 * GW_PAGE_BYTES)
 
 static uint8_t *anonymous, *shared, *file, *sealed;
 static int fds[2];
+
+/* The blocks that can be written to: all kinds of memory are the same to those who use it. */
+static const struct {
+    const char *name;
+    uint8_t *const *at;
+} kinds[] = {{"ram0", &anonymous}, {"ram1", &shared}, {"file", &file}};
 
 static uint8_t *map(int flags, int fd, int access)
 {
@@ -163,8 +170,6 @@ static void pages_land_in_their_blocks(void **state)
 {
     uint8_t pages[2][GW_PAGE_BYTES], back[2][GW_PAGE_BYTES];
     struct gw_ram_parts out = {.n = 0}, in = {.n = 0};
-    uint8_t *const at[] = {anonymous, shared, file};
-    const char *const names[] = {"ram0", "ram1", "file"};
     struct gw_error e;
     struct gw_ram ram;
 
@@ -176,13 +181,16 @@ static void pages_land_in_their_blocks(void **state)
     gw_ram_add_part(&out, 5 * GW_PAGE_BYTES, pages[0], GW_PAGE_BYTES);
     gw_ram_add_part(&in, 5 * GW_PAGE_BYTES, back[0], GW_PAGE_BYTES);
     gw_ram_add_part(&in, 2 * GW_PAGE_BYTES, back[1], GW_PAGE_BYTES);
-    for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(gw_ram_write(&ram, gw_ram_find(&ram, names[i]), &out, &e), 0);
-        assert_memory_equal(at[i] + 2 * GW_PAGE_BYTES, pages[1], GW_PAGE_BYTES);
-        assert_memory_equal(at[i] + 5 * GW_PAGE_BYTES, pages[0], GW_PAGE_BYTES);
-        assert_int_equal(at[i][GW_PAGE_BYTES] | at[i][3 * GW_PAGE_BYTES], 0);
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(kinds); i++) {
+        const struct gw_ram_block *block = gw_ram_find(&ram, kinds[i].name);
+        const uint8_t *at = *kinds[i].at;
+
+        assert_int_equal(gw_ram_write(&ram, block, &out, &e), 0);
+        assert_memory_equal(at + 2 * GW_PAGE_BYTES, pages[1], GW_PAGE_BYTES);
+        assert_memory_equal(at + 5 * GW_PAGE_BYTES, pages[0], GW_PAGE_BYTES);
+        assert_int_equal(at[GW_PAGE_BYTES] | at[3 * GW_PAGE_BYTES], 0);
         memset(back, 0, sizeof back);
-        assert_int_equal(gw_ram_read(&ram, gw_ram_find(&ram, names[i]), &in, &e), 0);
+        assert_int_equal(gw_ram_read(&ram, block, &in, &e), 0);
         assert_memory_equal(back, pages, sizeof back);
     }
     gw_ram_close(&ram);
@@ -246,25 +254,24 @@ static unsigned n_resident(uint8_t *at)
 
 static void zero_pages_become_zero(void **state)
 {
-    uint8_t *const at[] = {anonymous, shared, file};
-    const char *const names[] = {"ram0", "ram1", "file"};
     struct gw_error e;
     struct gw_ram ram;
 
     (void)state;
     open_it(&ram);
-    for (unsigned i = 0; i < 3; i++) {
-        const struct gw_ram_block *block = gw_ram_find(&ram, names[i]);
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(kinds); i++) {
+        const struct gw_ram_block *block = gw_ram_find(&ram, kinds[i].name);
+        uint8_t *at = *kinds[i].at;
 
-        at[i][3 * GW_PAGE_BYTES + 4095] = 1;
-        at[i][4 * GW_PAGE_BYTES] = 2;
-        at[i][15 * GW_PAGE_BYTES + 77] = 3;
+        at[3 * GW_PAGE_BYTES + 4095] = 1;
+        at[4 * GW_PAGE_BYTES] = 2;
+        at[15 * GW_PAGE_BYTES + 77] = 3;
         assert_int_equal(gw_ram_zero(&ram, block, 0, (size_t)4 * GW_PAGE_BYTES, &e), 0);
         assert_int_equal(
             gw_ram_zero(&ram, block, 5 * GW_PAGE_BYTES, (size_t)11 * GW_PAGE_BYTES, &e), 0);
-        assert_int_equal(at[i][3 * GW_PAGE_BYTES + 4095], 0);
-        assert_int_equal(at[i][15 * GW_PAGE_BYTES + 77], 0);
-        assert_int_equal(at[i][4 * GW_PAGE_BYTES], 2); /* nobody said so */
+        assert_int_equal(at[3 * GW_PAGE_BYTES + 4095], 0);
+        assert_int_equal(at[15 * GW_PAGE_BYTES + 77], 0);
+        assert_int_equal(at[4 * GW_PAGE_BYTES], 2); /* nobody said so */
     }
     /* what was not there was not made */
     assert_int_equal(n_resident(anonymous), 3);
@@ -275,24 +282,23 @@ static void zero_pages_become_zero(void **state)
 static void looking_makes_nothing(void **state)
 {
     static uint8_t here[BLOCK], zeros[BLOCK];
-    uint8_t *const at[] = {anonymous, shared, file};
-    const char *const names[] = {"ram0", "ram1", "file"};
     struct gw_error e;
     struct gw_ram ram;
 
     (void)state;
     open_it(&ram);
-    for (unsigned i = 0; i < 3; i++) {
-        const struct gw_ram_block *block = gw_ram_find(&ram, names[i]);
+    for (unsigned i = 0; i < GW_ARRAY_SIZE(kinds); i++) {
+        const struct gw_ram_block *block = gw_ram_find(&ram, kinds[i].name);
+        uint8_t *at = *kinds[i].at;
 
         memset(here, 5, sizeof here);
         assert_int_equal(gw_ram_look(&ram, block, 0, here, BLOCK, &e), 0);
         assert_memory_equal(here, zeros, BLOCK);
-        assert_int_equal(n_resident(at[i]), i == 2 ? BLOCK / GW_PAGE_BYTES : 0);
-        at[i][9 * GW_PAGE_BYTES + 1] = 7;
+        assert_int_equal(n_resident(at), at == file ? BLOCK / GW_PAGE_BYTES : 0);
+        at[9 * GW_PAGE_BYTES + 1] = 7;
         memset(here, 5, sizeof here);
         assert_int_equal(gw_ram_look(&ram, block, 0, here, BLOCK, &e), 0);
-        assert_memory_equal(here, at[i], BLOCK);
+        assert_memory_equal(here, at, BLOCK);
         assert_int_equal(gw_ram_look(&ram, block, BLOCK, here, GW_PAGE_BYTES, &e), -1);
     }
     gw_ram_close(&ram);
