@@ -287,6 +287,22 @@ bool gw_machine_journals_late(const struct gw_machine *m, enum gw_phase phase)
     return phase == GW_SWITCHOVER || (phase == GW_COMMITTING && m->has_record);
 }
 
+/* A QEMU that does not answer may not be ended where its guest may run, and must be where it may
+ * not. */
+static enum gw_arrival judge_silent(enum gw_phase phase, enum gw_arrival_record record)
+{
+    switch (phase) {
+    case GW_SWITCHOVER:
+    case GW_COMMITTING:
+        if (record == GW_ARRIVAL_RECORD_UNKNOWN)
+            return GW_ARRIVAL_ASK;
+        return record == GW_ARRIVAL_RECORD_THEIRS ? GW_ARRIVAL_DESTROY : GW_ARRIVAL_WAIT;
+    case GW_FINISHING:
+    case GW_PHASE_MAX: return GW_ARRIVAL_WAIT;
+    default: return GW_ARRIVAL_DESTROY;
+    }
+}
+
 static enum gw_arrival judge_record(enum gw_arrival_qemu qemu, enum gw_arrival_record record)
 {
     switch (record) {
@@ -304,6 +320,8 @@ enum gw_arrival gw_arrival_judge(enum gw_phase phase, enum gw_arrival_qemu qemu,
 {
     if (qemu == GW_ARRIVAL_QEMU_RAN)
         return GW_ARRIVAL_KEEP;
+    if (qemu == GW_ARRIVAL_QEMU_SILENT)
+        return judge_silent(phase, record);
     switch (phase) {
     case GW_PREPARING:
     case GW_PRECOPY: /* a power cut takes QEMU along, and the journal's last moments */

@@ -260,6 +260,7 @@ enum gw_arrival_qemu {
     GW_ARRIVAL_QEMU_LOADS,  /* not all of the guest is there */
     GW_ARRIVAL_QEMU_LOADED, /* complete, and has not run here */
     GW_ARRIVAL_QEMU_RAN,    /* it runs, or did */
+    GW_ARRIVAL_QEMU_SILENT, /* it lives, and does not answer: any of the three before */
 };
 
 enum gw_arrival_record {
@@ -275,6 +276,7 @@ enum gw_arrival {
     GW_ARRIVAL_DESTROY, /* it never ran here and must not: end QEMU; answer FAILED */
     GW_ARRIVAL_LOST,    /* it may have run here and is gone: answer LOST */
     GW_ARRIVAL_ASK,     /* ask the store again; answer BUSY */
+    GW_ARRIVAL_WAIT,    /* it may run, and QEMU must say so; answer BUSY */
 };
 
 /* phase: the last one in this node's journal for this migration; GW_PHASE_MAX: it has none that has

@@ -169,6 +169,7 @@ static void judge(struct gw_arrival_case *a, enum gw_arrival_record record)
                "may it run here? Its owner record cannot be read: asking again");
         event_add(a->timer, &ask_again_in);
         break;
+    case GW_ARRIVAL_WAIT: break;
     }
 }
 
@@ -309,7 +310,7 @@ void gw_arrival_take_up(struct gw_daemon *d, const char *id, const char *vm_name
     } /* otherwise gw_arrival_found() or gw_arrival_gone() comes */
 }
 
-void gw_arrival_found(struct gw_daemon *d, struct gw_vm *vm)
+static void look_at(struct gw_daemon *d, struct gw_vm *vm, enum gw_arrival_qemu qemu)
 {
     struct gw_arrival_case *a = find(d, vm->spec->name);
 
@@ -317,10 +318,23 @@ void gw_arrival_found(struct gw_daemon *d, struct gw_vm *vm)
         a = case_new(d, vm->migration, vm->spec->name, only_uuid(vm->spec->uuid));
     a->watcher = (struct gw_vm_watcher){.event = ignore_event, .gone = gone};
     vm->watcher = &a->watcher;
-    a->qemu = vm->has_run ? GW_ARRIVAL_QEMU_RAN
-              : vm->loads ? GW_ARRIVAL_QEMU_LOADS
-                          : GW_ARRIVAL_QEMU_LOADED;
+    a->qemu = qemu;
+    gw_owner_call_cancel(&a->owner_call);
+    event_del(a->timer);
     ask_store(a);
+}
+
+void gw_arrival_found(struct gw_daemon *d, struct gw_vm *vm)
+{
+    look_at(d, vm,
+            vm->has_run ? GW_ARRIVAL_QEMU_RAN
+            : vm->loads ? GW_ARRIVAL_QEMU_LOADS
+                        : GW_ARRIVAL_QEMU_LOADED);
+}
+
+void gw_arrival_silent(struct gw_daemon *d, struct gw_vm *vm)
+{
+    look_at(d, vm, GW_ARRIVAL_QEMU_SILENT);
 }
 
 void gw_arrival_gone(struct gw_daemon *d, const char *vm_name)

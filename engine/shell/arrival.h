@@ -24,6 +24,9 @@ void gw_arrival_take_up(struct gw_daemon *d, const char *id, const char *vm_name
 /* QMP of a guest that was on its way here has answered. */
 void gw_arrival_found(struct gw_daemon *d, struct gw_vm *vm);
 
+/* Its QMP does not answer; gw_arrival_found() may come later. */
+void gw_arrival_silent(struct gw_daemon *d, struct gw_vm *vm);
+
 /* The QEMU that QMP was to answer for is gone. */
 void gw_arrival_gone(struct gw_daemon *d, const char *vm_name);
 

@@ -82,6 +82,11 @@ static void found(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_err
     free(f);
 }
 
+static void is_silent(struct gw_vm_call *call, struct gw_vm *vm)
+{
+    gw_arrival_silent(gw_container_of(call, struct found_vm, call)->daemon, vm);
+}
+
 static void read_owner(const json_t *json, struct gw_owner *owner)
 {
     owner->epoch = (uint64_t)json_integer_value(json_object_get(json, "epoch"));
@@ -128,6 +133,7 @@ static int claim_vm(struct gw_daemon *d, const json_t *row)
     if (!f)
         abort();
     f->call.done = found;
+    f->call.silent = is_silent;
     f->daemon = d;
     snprintf(f->name, sizeof f->name, "%s", spec->name);
     if (claim.incoming)

@@ -372,6 +372,8 @@ static void cannot_talk(struct gw_vm *vm, const struct gw_error *error)
     if (vm->was_incoming && error->code == GW_E_TIMEOUT) { /* its guest may run: ask again */
         vm->watcher = watcher;
         event_add(vm->qmp_timer, &later);
+        if (vm->launch_call && vm->launch_call->silent)
+            vm->launch_call->silent(vm->launch_call, vm);
         return;
     }
     if (vm->launching || vm->incoming || vm->was_incoming) {

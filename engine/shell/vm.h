@@ -45,6 +45,9 @@ struct gw_vm_watcher {
 /* A request to a VM that takes a while; done comes exactly once, from the loop. */
 struct gw_vm_call {
     void (*done)(struct gw_vm_call *call, struct gw_vm *vm, const struct gw_error *error);
+    /* Of gw_vm_take_over(), any number of times before done: a guest that was on its way here is
+     * there, but its QEMU does not answer; it is asked again. NULL: does not matter. */
+    void (*silent)(struct gw_vm_call *call, struct gw_vm *vm);
 };
 
 struct gw_vm {

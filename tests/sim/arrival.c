@@ -56,7 +56,7 @@ static enum gw_arrival_qemu look_at_qemu(const struct fake_qemu *q)
 
 static void judge(struct sim_world *w, enum gw_arrival_record record)
 {
-    static const char *const names[] = {"keep", "resume", "destroy", "lost", "ask"};
+    static const char *const names[] = {"keep", "resume", "destroy", "lost", "ask", "wait"};
     enum gw_arrival verdict =
         gw_arrival_judge(journal_phase(w, D), look_at_qemu(&w->qemu[D]), record);
     struct sim_event *e;
@@ -71,6 +71,7 @@ static void judge(struct sim_world *w, enum gw_arrival_record record)
     case GW_ARRIVAL_DESTROY: destroys(w); break;
     case GW_ARRIVAL_LOST: ends(w, GW_FAILED, true); break;
     case GW_ARRIVAL_ASK: schedule(w, D, ARRIVAL_LOOKS, 500 * MS); break;
+    case GW_ARRIVAL_WAIT: break; /* of QEMUs that do not answer, which there are none */
     }
 }
 

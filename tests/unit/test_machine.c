@@ -934,29 +934,32 @@ static void recovery_takes_up_what_was_left(void **state)
     }
 }
 
-/* A verdict a letter: Keep, Resume, Destroy, Lost, Ask. */
+/* A verdict a letter: Keep, Resume, Destroy, Lost, Ask, Wait. */
 static void arrivals_are_judged(void **state)
 {
     static const struct {
         enum gw_phase phase;
-        const char *gone, *loads, *loaded, *ran; /* QEMU, by record: none, unknown, ours, theirs */
+        /* QEMU, by record: none, unknown, ours, theirs */
+        const char *gone, *loads, *loaded, *ran, *silent;
     } rows[] = {
-        {GW_PREPARING, "DALD", "DDDD", "DDDD", "KKKK"},
-        {GW_PRECOPY, "DALD", "DDDD", "DDDD", "KKKK"},
-        {GW_SWITCHOVER, "DALD", "DADD", "DARD", "KKKK"},
-        {GW_COMMITTING, "LALD", "DADD", "DARD", "KKKK"},
-        {GW_FINISHING, "LLLL", "KKKK", "KKKK", "KKKK"},
-        {GW_FAILING, "DDDD", "DDDD", "DDDD", "KKKK"},
+        {GW_PREPARING, "DALD", "DDDD", "DDDD", "KKKK", "DDDD"},
+        {GW_PRECOPY, "DALD", "DDDD", "DDDD", "KKKK", "DDDD"},
+        {GW_SWITCHOVER, "DALD", "DADD", "DARD", "KKKK", "WAWD"},
+        {GW_COMMITTING, "LALD", "DADD", "DARD", "KKKK", "WAWD"},
+        {GW_FINISHING, "LLLL", "KKKK", "KKKK", "KKKK", "WWWW"},
+        {GW_FAILING, "DDDD", "DDDD", "DDDD", "KKKK", "DDDD"},
+        {GW_PHASE_MAX, "DDDD", "DDDD", "DDDD", "KKKK", "WWWW"},
     };
 
     (void)state;
     for (unsigned i = 0; i < GW_ARRAY_SIZE(rows); i++) {
-        const char *wanted[] = {rows[i].gone, rows[i].loads, rows[i].loaded, rows[i].ran};
+        const char *wanted[] = {rows[i].gone, rows[i].loads, rows[i].loaded, rows[i].ran,
+                                rows[i].silent};
 
-        for (unsigned qemu = 0; qemu < 4; qemu++)
+        for (unsigned qemu = 0; qemu < 5; qemu++)
             for (unsigned record = 0; record < 4; record++) {
-                char verdict = "KRDLA"[gw_arrival_judge(rows[i].phase, (enum gw_arrival_qemu)qemu,
-                                                        (enum gw_arrival_record)record)];
+                char verdict = "KRDLAW"[gw_arrival_judge(rows[i].phase, (enum gw_arrival_qemu)qemu,
+                                                         (enum gw_arrival_record)record)];
 
                 if (verdict != wanted[qemu][record])
                     fail_msg("in %s, QEMU %u, record %u: %c", gw_phase_name(rows[i].phase), qemu,
