@@ -69,7 +69,7 @@ static void wake(int fd)
 {
     uint64_t one = 1;
 
-    if (write(fd, &one, sizeof one) < 0) { /* it is full, hence readable */
+    if (write(fd, &one, sizeof one) < 0) { /* it is full, hence readable; or it was not opened */
     }
 }
 
@@ -162,7 +162,7 @@ static struct gw_carrier *carrier_new(const struct gw_carrier_options *o, struct
         return NULL;
     }
     c->handler = o->handler;
-    c->unix_listener = c->wake = c->mail_fd = -1;
+    c->unix_listener = c->wake = c->drain = c->let_go = c->mail_fd = -1;
     c->n_channels = o->n_channels;
     c->n_lanes = o->n_channels + 1;
     snprintf(c->peer, sizeof c->peer, "%s", o->peer);
@@ -186,8 +186,10 @@ static int open_mailbox(struct gw_carrier *c, const struct gw_carrier_options *o
                         struct gw_error *error)
 {
     c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    c->drain = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    c->let_go = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     c->mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (c->wake < 0 || c->mail_fd < 0)
+    if (c->wake < 0 || c->drain < 0 || c->let_go < 0 || c->mail_fd < 0)
         return gw_error_set_sys(error, errno, "open the carrier");
     c->mail = event_new(o->base, c->mail_fd, EV_READ, mail_came, c);
     if (!c->mail || event_add(c->mail, NULL) < 0)
@@ -319,8 +321,8 @@ void gw_carrier_stop(struct gw_carrier *carrier)
     pthread_mutex_lock(&carrier->lock);
     carrier->stopping = true;
     pthread_mutex_unlock(&carrier->lock);
-    if (carrier->wake >= 0)
-        wake(carrier->wake);
+    wake(carrier->wake);
+    wake(carrier->drain);
     gw_barrier_abort(&carrier->barrier);
 }
 
@@ -331,6 +333,7 @@ void gw_carrier_free(struct gw_carrier *carrier)
     if (!c)
         return;
     gw_carrier_stop(c);
+    wake(c->let_go);
     if (c->listening) /* it starts the lanes' */
         pthread_join(c->listen_thread, NULL);
     for (unsigned i = 0; i < c->n_lanes; i++)
@@ -344,6 +347,8 @@ void gw_carrier_free(struct gw_carrier *carrier)
         event_free(c->mail);
     gw_cleanup_close(&c->mail_fd);
     gw_cleanup_close(&c->wake);
+    gw_cleanup_close(&c->drain);
+    gw_cleanup_close(&c->let_go);
     gw_cleanup_close(&c->unix_listener);
     unlink(c->socket_path);
     SSL_CTX_free(c->tls);

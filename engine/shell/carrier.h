@@ -108,10 +108,15 @@ void gw_carrier_work(struct gw_carrier *carrier, uint64_t *bytesp, uint64_t *wor
  * in a carrier's life; later ones are only counted. */
 json_t *gw_carrier_take_decisions(struct gw_carrier *carrier);
 
-/* Ends all of it at once; the handler is not told any more. Twice is fine, NULL too. */
+/*
+ * Ends all lanes at once; the handler is not told any more. At the source QEMU's connections stay:
+ * what comes over them is thrown away, so that QEMU neither waits nor finds them broken (see
+ * shell/stop_copy.h). Twice is fine, NULL too.
+ */
 void gw_carrier_stop(struct gw_carrier *carrier);
 
-/* Stops, waits for the threads, and removes socket_path. NULL is fine. */
+/* Stops, closes QEMU's connections, waits for the threads, and removes socket_path. NULL is fine.
+ */
 void gw_carrier_free(struct gw_carrier *carrier);
 
 #endif

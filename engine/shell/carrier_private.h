@@ -72,6 +72,7 @@ struct gw_carrier {
     int unix_listener; /* source */
 
     int wake;           /* readable: everything ends */
+    int drain, let_go;  /* source; readable: nothing QEMU sends counts; QEMU is to be left */
     int mail_fd;        /* readable: there is an error */
     struct event *mail; /* the loop's */
     pthread_t listen_thread;

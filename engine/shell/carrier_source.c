@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "shell/carrier_private.h"
+#include "util/cleanup.h"
 #include "util/clock.h"
 
 #define REVIEW_NS (50 * GW_NS_PER_MS)
@@ -303,6 +304,26 @@ static int carry(struct gw_carrier_lane *l, struct gw_error *error)
     return gw_carrier_run_main(l, error);
 }
 
+/* The carrier ends, but QEMU may not find a connection broken: see shell/stop_copy.h. It waits
+ * until its migration is being stopped, then it can send as much as it likes. */
+static void keep_qemu(struct gw_carrier_lane *l)
+{
+    struct gw_carrier *c = l->carrier;
+    struct pollfd polls[2] = {{.fd = c->let_go, .events = POLLIN},
+                              {.fd = c->drain, .events = POLLIN}};
+    char nothing[16384];
+    ssize_t n;
+
+    do
+        poll(polls, 2, -1); /* no signal comes here */
+    while (!polls[0].revents && !polls[1].revents);
+    polls[1].fd = l->qemu;
+    do {
+        poll(polls, 2, -1);
+        n = recv(l->qemu, nothing, sizeof nothing, MSG_DONTWAIT);
+    } while (!polls[0].revents && (n > 0 || (n < 0 && errno == EAGAIN)));
+}
+
 void *gw_carrier_source_thread(void *arg)
 {
     struct gw_carrier_lane *l = arg;
@@ -314,8 +335,12 @@ void *gw_carrier_source_thread(void *arg)
         r = gw_error_set_sys(&error, ENOMEM, "take memory for a lane");
     else
         r = gw_carrier_lane_init(l, &error) < 0 || carry(l, &error) < 0 ? -1 : 0;
-    if (r < 0)
+    if (r < 0) {
         gw_carrier_fail(l->carrier, &error);
+        gw_lane_free(gw_steal_ptr(&l->lane)); /* the other node is not to wait */
+        if (l->qemu >= 0)
+            keep_qemu(l);
+    }
     gw_carrier_lane_fini(l);
     return NULL;
 }

@@ -459,7 +459,7 @@ static void carrier_timer_came(evutil_socket_t fd, short what, void *arg)
 /* Lanes that broke are mostly the other node's doing, and it is about to say why. */
 static void carrier_failed(struct gw_carrier_handler *handler, const struct gw_error *error)
 {
-    static const struct timeval grace = {.tv_usec = 500000};
+    static const struct timeval grace = {.tv_usec = 500000}, paused_grace = {.tv_usec = 50000};
     struct gw_migration *m = gw_container_of(handler, struct gw_migration, carrier_handler);
     struct gw_error *why = &m->carrier_error;
 
@@ -476,7 +476,7 @@ static void carrier_failed(struct gw_carrier_handler *handler, const struct gw_e
                       "see whether the nodes' migration addresses reach each other; --route native "
                       "does without the carrier");
     if (why->code == GW_E_PEER)
-        event_add(m->carrier_timer, &grace);
+        event_add(m->carrier_timer, m->machine.phase == GW_SWITCHOVER ? &paused_grace : &grace);
     else
         tell_carrier_error(m);
 }

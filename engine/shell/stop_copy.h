@@ -13,6 +13,12 @@
  * all of them (qapi/yank.json), so a QEMU that takes its time is yanked. Out of band, because while
  * it sends the device state QEMU holds the lock that every other command waits for, also
  * migrate_cancel, and the guest is paused.
+ *
+ * In the switchover QEMU is not disturbed before its last SYNC is over, for 300 ms at most. With
+ * several multifd channels it hangs for ever, the lock held and the guest paused, when one of them
+ * breaks just then: multifd_send_sync_main() waits for a thread that has ended without telling it
+ * (seen with 10.0.2, with gdb). And migrate_cancel breaks them: it shuts down the main connection,
+ * on which the destination's QEMU gives up and closes all of them.
  */
 #ifndef GW_SHELL_STOP_COPY_H
 #define GW_SHELL_STOP_COPY_H
@@ -35,15 +41,17 @@ struct gw_stop_copy {
     struct gw_qmp_call cancel_call, yank_call;
     struct gw_qmp_batch batch;
     struct event *timer;
-    uint64_t began_ns;
-    bool was_yanked, waits; /* waits: the timer is what comes next */
+    uint64_t began_ns, cancelled_ns; /* 0: not yet */
+    bool switching, was_yanked;
+    bool asks, waits; /* what comes next: an answer; the timer */
 };
 
 /* 0, or -1 without memory. done and yanked are set by the caller. */
 int gw_stop_copy_init(struct gw_stop_copy *stop, struct event_base *base);
 
-/* qmp must stay until done, or until gw_stop_copy_gone(). */
-void gw_stop_copy_start(struct gw_stop_copy *stop, struct gw_qmp_link *qmp);
+/* switching: QEMU was told to switch over, and may not have begun. qmp must stay until done, or
+ * until gw_stop_copy_gone(). */
+void gw_stop_copy_start(struct gw_stop_copy *stop, struct gw_qmp_link *qmp, bool switching);
 
 /* QEMU has ended, and all commands were answered: if it was waited for, done comes before this
  * returns. */

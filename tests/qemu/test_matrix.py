@@ -283,6 +283,7 @@ class Case:
 
     def judge_settled(self, result, allowed):
         owner = self.owner()
+        assert self.where != 'copying' or owner is not self.destination, 'nothing has gone wrong'
         look = self.place.guest.scan if owner else self.source.vms
         expected = [owner.name] if owner else []
         nodes = (self.source, self.destination)
@@ -413,6 +414,8 @@ def at(place, where, *options):
                                         *options)
                 if where in ('copying', *UNDOING):
                     events.wait_migration(copying(1 << 20))
+                    for node in (place.source, place.destination):
+                        news.until(node, ' -> precopy')
                 if where in UNDOING:
                     move.process.send_signal(signal.SIGINT)
             if stop:
@@ -439,10 +442,10 @@ def allowed(where, deed):
     return ()
 
 
-def run_case(matrix, cases, where, deed):
+def run_case(matrix, cases, where, deed, *options):
     cases['all'] += 1
     before = godwit_lab.snapshot(matrix.lab)
-    with at(matrix, where) as (case, move, stop):
+    with at(matrix, where, *options) as (case, move, stop):
         case.do(deed, stop)
         case.judge(move.result(), allowed(where, deed))
     case.finish(before)
@@ -452,6 +455,26 @@ def run_case(matrix, cases, where, deed):
 @pytest.mark.parametrize('where, deed', CASES, ids=lambda text: text.replace(' ', '-'))
 def test_crash(matrix, cases, where, deed):
     run_case(matrix, cases, where, deed)
+
+
+@pytest.mark.parametrize('deed', [SOURCE_DAEMON, DESTINATION_DAEMON, BOTH_DAEMONS, DESTINATION_QEMU, LINK])
+@pytest.mark.parametrize('where', ['copying', 'source op switch'])
+def test_crash_of_the_carrier(matrix, cases, where, deed):
+    """Both daemons carry the pages, so each is a part of QEMU's connections."""
+    run_case(matrix, cases, where, deed, '--route', 'carrier')
+
+
+def test_a_silent_destination(matrix, cases):
+    """A restarted daemon finds the QEMU of a guest that was on its way here, and it does not answer."""
+    cases['all'] += 1
+    before = godwit_lab.snapshot(matrix.lab)
+    with at(matrix, 'copying') as (case, move, stop):
+        os.kill(godwit_lab.only(case.destination.qemu_pids()), signal.SIGSTOP)
+        case.do(DESTINATION_DAEMON, stop)
+        case.judge(move.result())
+        assert not case.destination.qemu_pids()
+    case.finish(before)
+    cases['good'] += 1
 
 
 # --- the store of owner records cannot be reached -----------------------------------
