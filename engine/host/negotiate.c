@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "host/negotiate.h"
@@ -71,21 +72,14 @@ static int switch_on(const char *name, enum side need, const struct gw_native_of
     return gw_error_hint(error, "Godwit needs QEMU 8.2 or newer on both nodes");
 }
 
-/*
- * One uncompressed stream needs no multifd: that is how a policy asks for the plain stream. Nor can
- * there be any beside postcopy-ram, which nobody wants for itself.
- */
+/* multifd cannot be beside postcopy-ram, which nobody wants for itself. */
 static const char *why_unwanted(const char *name, const struct gw_native_wishes *wishes)
 {
     if (strcmp(name, "postcopy-ram") == 0 && !wishes->all_pages)
         return "pages that the guest has free need not be sent";
-    if (strcmp(name, "multifd") != 0)
-        return NULL;
-    if (wishes->all_pages)
+    if (strcmp(name, "multifd") == 0 && wishes->all_pages)
         return "QEMU allows no postcopy-ram beside it";
-    return wishes->channels == 1 && !wishes->zstd && !wishes->carrier
-               ? "one stream without compression was asked for"
-               : NULL;
+    return NULL;
 }
 
 static bool needs_postcopy(const char *name, const struct gw_native_wishes *wishes)
@@ -152,10 +146,12 @@ static bool both_have(const struct gw_native_offer *source,
            json_object_get(destination->parameters, parameter);
 }
 
-void gw_native_settle_codec(struct gw_native_wishes *wishes)
+void gw_native_settle(struct gw_native_wishes *wishes)
 {
     if (wishes->auto_codec)
         wishes->zstd = wishes->carrier;
+    if (wishes->auto_channels)
+        wishes->channels = wishes->carrier || wishes->zstd ? 2 : 1;
 }
 
 static const char *why_codec(const struct gw_native_wishes *wishes,
@@ -191,6 +187,24 @@ static void choose_codec(const struct gw_native_offer *source,
                                                     "multifd", (int)terms->multifd),
                                           terms->codec, zstd ? "none" : "zstd",
                                           why_codec(wishes, terms)));
+}
+
+static void choose_channels(const struct gw_native_wishes *wishes, struct gw_native_terms *terms)
+{
+    char chosen[16];
+
+    if (!terms->multifd)
+        return;
+    snprintf(chosen, sizeof chosen, "%u", (unsigned)wishes->channels);
+    json_array_append_new(
+        terms->decisions,
+        gw_decision_new("channels",
+                        json_pack("{s:s, s:s}", "route", wishes->carrier ? "carrier" : "native",
+                                  "codec", terms->codec),
+                        chosen, wishes->channels == 1 ? "2" : "1",
+                        !wishes->auto_channels ? "asked for"
+                        : wishes->channels > 1 ? "each encodes pages on a thread of its own"
+                                               : "one sends them as fast as QEMU finds them"));
 }
 
 static void choose_parameters(const struct gw_native_offer *source,
@@ -265,6 +279,7 @@ int gw_native_negotiate(const struct gw_native_offer *source,
         return gw_error_hint(error, "use --route native");
     }
     choose_codec(source, destination, wishes, terms);
+    choose_channels(wishes, terms);
     choose_parameters(source, destination, wishes, terms);
     return 0;
 }

@@ -21,9 +21,10 @@
 struct gw_native_wishes {
     uint64_t bandwidth_bytes_per_s; /* 0: as fast as it goes */
     uint32_t blackout_ms;           /* QEMU's downtime-limit, 1 to 2000000 */
-    uint32_t channels;              /* 1 to 64; 1 without zstd: one stream, no multifd */
+    uint32_t channels;              /* of multifd, 1 to 64 */
     bool zstd;                      /* compress with zstd */
-    bool auto_codec; /* zstd is not a wish: gw_native_settle_codec() says it. Stays at the source */
+    /* These are no wishes: gw_native_settle() says them. They stay at the source. */
+    bool auto_channels, auto_codec;
     uint32_t zstd_level; /* 1 to 20 */
     bool carrier;   /* QEMU's stream goes through the carrier, which sees to codec and bandwidth */
     bool verify;    /* both memories are compared before the commit: nothing of QEMU's */
@@ -33,12 +34,18 @@ struct gw_native_wishes {
 };
 
 /*
- * Settles zstd where auto_codec is set, once the route is known and before the peer hears of the
- * wishes. On the carrier's route zstd is allowed: flow/pace.h then chooses codec and level of each
- * batch, none included, so it costs nothing where it gains nothing. QEMU compresses all of a move
- * with one level, as fast as its threads can, whatever the link takes: not unless asked for.
+ * Settles zstd and channels where they are auto, once the route is known and before the peer hears
+ * of the wishes.
+ *
+ * On the carrier's route zstd is allowed: flow/pace.h then chooses codec and level of each batch,
+ * none included, so it costs nothing where it gains nothing. QEMU compresses all of a move with one
+ * level, as fast as its threads can, whatever the link takes: not unless asked for.
+ *
+ * Where pages are encoded there are two channels, each with a thread for that. Where QEMU sends
+ * them as they are, one is as fast (docs/carrier.md, "plain"), and safer: with several QEMU 10.0.2
+ * can hang for ever when one breaks within the switchover (shell/stop_copy.h).
  */
-void gw_native_settle_codec(struct gw_native_wishes *wishes);
+void gw_native_settle(struct gw_native_wishes *wishes);
 
 /* One side's reply to query-migrate-capabilities and query-migrate-parameters. */
 struct gw_native_offer {

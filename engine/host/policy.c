@@ -94,9 +94,8 @@ void gw_policy_default(struct gw_policy *policy)
 {
     *policy = (struct gw_policy){
         .name = "default",
-        .description = "as fast as the link goes, over two channels",
+        .description = "as fast as the link goes",
         .blackout_ms = 200,
-        .channels = 2,
         .zstd_level = 1,
         .on_timeout = GW_POLICY_ON_TIMEOUT_CANCEL,
     };
@@ -466,11 +465,13 @@ int gw_policy_override(struct gw_policy *policy, const json_t *request, struct g
 
 json_t *gw_policy_to_json(const struct gw_policy *policy)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:s, s:I, s:b}", "name",
+    json_t *channels = policy->channels ? json_integer((json_int_t)policy->channels) : json_null();
+
+    return json_pack("{s:s, s:s, s:I, s:I, s:o, s:s, s:s, s:I, s:I, s:s, s:I, s:b}", "name",
                      policy->name, "description", policy->description, "bandwidth",
                      (json_int_t)policy->bandwidth_bytes_per_s, "blackout_ms",
-                     (json_int_t)policy->blackout_ms, "channels", (json_int_t)policy->channels,
-                     "codec", gw_policy_codec_name(policy->codec), "route",
+                     (json_int_t)policy->blackout_ms, "channels", channels, "codec",
+                     gw_policy_codec_name(policy->codec), "route",
                      gw_policy_route_name(policy->route), "zstd_level",
                      (json_int_t)policy->zstd_level, "timeout_s", (json_int_t)policy->timeout_s,
                      "on_timeout", "cancel", "fence_after_s", (json_int_t)policy->fence_after_s,

@@ -34,7 +34,7 @@
 /* auto: as the link and the processors allow, see host/route.h. */
 enum gw_policy_route { GW_POLICY_ROUTE_AUTO, GW_POLICY_ROUTE_NATIVE, GW_POLICY_ROUTE_CARRIER };
 
-/* auto: what suits the route, see gw_native_settle_codec() in host/negotiate.h. */
+/* auto: what suits the route, see gw_native_settle() in host/negotiate.h. */
 enum gw_policy_codec { GW_POLICY_CODEC_AUTO, GW_POLICY_CODEC_NONE, GW_POLICY_CODEC_ZSTD };
 
 /* What happens when timeout_s is over and the guest has not moved. */
@@ -55,7 +55,9 @@ struct gw_policy {
      * more rounds.
      */
     unsigned blackout_ms;
-    unsigned channels; /* multifd channels, 1 to GW_POLICY_CHANNELS_MAX; 1: a single stream */
+    /* multifd channels, 1 to GW_POLICY_CHANNELS_MAX; 0: what suits the route, see
+     * gw_native_settle() in host/negotiate.h. */
+    unsigned channels;
     enum gw_policy_route route;
     enum gw_policy_codec codec;
     unsigned zstd_level; /* of QEMU's own compression, 1 to 20; the carrier chooses its level */
@@ -92,8 +94,8 @@ int gw_policy_parse(const char *text, size_t len, const char *file, struct gw_po
  */
 int gw_policy_override(struct gw_policy *policy, const json_t *request, struct gw_error *e);
 
-/* The policy as a JSON object (a new reference), members named as in the file; NULL without memory.
- */
+/* The policy as a JSON object (a new reference), members named as in the file, channels null where
+ * it says nothing of them; NULL without memory. */
 json_t *gw_policy_to_json(const struct gw_policy *policy);
 
 /* [{name, description}, …] of the policies that exist, by name (a new reference). A file with an

@@ -313,7 +313,7 @@ static json_t *body_of(struct gw_migration *m, enum gw_message message)
         return body;
     if (o->auto_route)
         gw_outgoing_choose_route(o);
-    gw_native_settle_codec(&m->wishes);
+    gw_native_settle(&m->wishes);
     json_object_set(body, "spec", o->spec);
     json_object_set(body, "facts", o->facts);
     json_object_set_new(body, "wishes", gw_wishes_to_json(&m->wishes));

@@ -68,12 +68,12 @@ GODWIT = {
     'carrier-none-plain': ('--route', 'carrier', '--codec', 'none', '--channels', '2',
                            '--transport', 'tcp?plain=yes'),
     'native': ('--route', 'native', '--codec', 'zstd', '--channels', '2'),
-    'native-none': ('--route', 'native', '--codec', 'none', '--channels', '2'),
+    'native-none': ('--route', 'native', '--codec', 'none'),
 }
 # name: capabilities, parameters
 BARE = {
     f'multifd{name}-{n}': (('multifd',), {'multifd-channels': n, 'multifd-compression': codec})
-    for name, codec in (('', 'none'), ('-zstd', 'zstd')) for n in (2, 4)
+    for name, codec in (('', 'none'), ('-zstd', 'zstd')) for n in (1, 2, 4)
 }
 BARE['xbzrle'] = (('xbzrle',), {'xbzrle-cache-size': 512 << 20})
 
@@ -83,8 +83,8 @@ CASES = {  # name: link, guest, its load, contenders
     'idle': ('1gbit', guests.SelfChecking, 0, SHAPED),
     'fastest': ('1gbit', guests.SelfChecking, None, ('carrier', 'multifd-zstd-2', 'multifd-zstd-4', 'xbzrle')),
     'cache': ('1gbit', guests.Cache, 1, ('carrier', 'multifd-zstd-2')),
-    'plain': (None, guests.SelfChecking, 0, ('carrier-none-plain', 'carrier-none', 'native-none', 'multifd-2',
-                                             'multifd-4')),
+    'plain': (None, guests.SelfChecking, 0, ('carrier-none-plain', 'carrier-none', 'native-none', 'multifd-1',
+                                             'multifd-2', 'multifd-4')),
     'again': None,
 }
 

@@ -285,7 +285,7 @@ static void auto_codec_goes_by_the_route(void **state)
     lay(&t, ALL, ALL, NEWER, NEWER);
     for (unsigned i = 0; i < GW_ARRAY_SIZE(cases); i++) {
         struct gw_native_wishes wishes = {.blackout_ms = 300,
-                                          .channels = 2,
+                                          .auto_channels = true,
                                           .zstd_level = 1,
                                           .zstd = cases[i].zstd,
                                           .auto_codec = cases[i].auto_codec,
@@ -294,8 +294,9 @@ static void auto_codec_goes_by_the_route(void **state)
         const json_t *codec, *inputs;
         struct gw_error e;
 
-        gw_native_settle_codec(&wishes);
+        gw_native_settle(&wishes);
         assert_int_equal(wishes.zstd, strcmp(cases[i].codec, "zstd") == 0);
+        assert_int_equal(wishes.channels, wishes.carrier || wishes.zstd ? 2 : 1);
         assert_int_equal(gw_native_negotiate(&t.source, &t.destination, &wishes, true, &terms, &e),
                          0);
         assert_string_equal(terms.codec, cases[i].codec);
@@ -306,6 +307,10 @@ static void auto_codec_goes_by_the_route(void **state)
         assert_string_equal(json_string_value(json_object_get(inputs, "wanted")), cases[i].wanted);
         assert_non_null(
             strstr(json_string_value(json_object_get(codec, "because")), cases[i].because));
+        assert_int_equal(number(&terms, "multifd-channels"), wishes.channels);
+        assert_string_equal(json_string_value(
+                                json_object_get(decision(&terms, "channels", NULL), "chosen")),
+                            wishes.channels == 2 ? "2" : "1");
         gw_native_terms_fini(&terms);
     }
     clear(&t);
@@ -394,7 +399,8 @@ static void decisions_give_reasons(void **state)
     (void)state;
     lay(&t, ALL, REQUIRED "multifd ", NEWER, NEWER);
     assert_int_equal(gw_native_negotiate(&t.source, &t.destination, &zstd, true, &terms, &e), 0);
-    assert_int_equal(json_array_size(terms.decisions), 9); /* eight capabilities and the codec */
+    assert_int_equal(json_array_size(terms.decisions),
+                     10); /* eight capabilities, codec, channels */
     json_array_foreach (terms.decisions, i, entry)
         check_decision(entry);
     entry = (json_t *)decision(&terms, "capability", "multifd");

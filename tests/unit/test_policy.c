@@ -196,6 +196,7 @@ static void policies_are_shown_as_json(void **state)
     assert_int_equal(json_integer_value(json_object_get(json, "blackout_ms")), 200);
     assert_int_equal(json_integer_value(json_object_get(json, "bandwidth")), 0);
     assert_true(json_is_false(json_object_get(json, "prefault")));
+    assert_true(json_is_null(json_object_get(json, "channels")));
     json_decref(json);
 }
 
