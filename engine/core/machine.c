@@ -287,20 +287,22 @@ bool gw_machine_journals_late(const struct gw_machine *m, enum gw_phase phase)
     return phase == GW_SWITCHOVER || (phase == GW_COMMITTING && m->has_record);
 }
 
-/* A QEMU that does not answer may not be ended where its guest may run, and must be where it may
- * not. */
+/*
+ * A QEMU that does not answer must not be ended where its guest may run, and must be where it may
+ * not. With a record a destination goes on though it cannot journal, so the record decides, not the
+ * phase; without one COMMITTING is in the journal first.
+ */
 static enum gw_arrival judge_silent(enum gw_phase phase, enum gw_arrival_record record)
 {
-    switch (phase) {
-    case GW_SWITCHOVER:
-    case GW_COMMITTING:
-        if (record == GW_ARRIVAL_RECORD_UNKNOWN)
-            return GW_ARRIVAL_ASK;
-        return record == GW_ARRIVAL_RECORD_THEIRS ? GW_ARRIVAL_DESTROY : GW_ARRIVAL_WAIT;
-    case GW_FINISHING:
-    case GW_PHASE_MAX: return GW_ARRIVAL_WAIT;
-    default: return GW_ARRIVAL_DESTROY;
-    }
+    if (phase == GW_FINISHING || phase == GW_PHASE_MAX)
+        return GW_ARRIVAL_WAIT;
+    if (phase == GW_FAILING) /* FAILED may have been said */
+        return GW_ARRIVAL_DESTROY;
+    if (record == GW_ARRIVAL_RECORD_UNKNOWN)
+        return GW_ARRIVAL_ASK;
+    if (record == GW_ARRIVAL_NO_RECORD)
+        return phase == GW_COMMITTING ? GW_ARRIVAL_WAIT : GW_ARRIVAL_DESTROY;
+    return record == GW_ARRIVAL_RECORD_OURS ? GW_ARRIVAL_WAIT : GW_ARRIVAL_DESTROY;
 }
 
 static enum gw_arrival judge_record(enum gw_arrival_qemu qemu, enum gw_arrival_record record)

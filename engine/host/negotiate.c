@@ -203,7 +203,7 @@ static void choose_channels(const struct gw_native_wishes *wishes, struct gw_nat
                                   "codec", terms->codec),
                         chosen, wishes->channels == 1 ? "2" : "1",
                         !wishes->auto_channels ? "asked for"
-                        : wishes->channels > 1 ? "each encodes pages on a thread of its own"
+                        : wishes->channels > 1 ? "each can encode pages on a thread of its own"
                                                : "one sends them as fast as QEMU finds them"));
 }
 

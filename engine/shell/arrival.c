@@ -20,6 +20,7 @@ struct gw_arrival_case {
         *spec; /* where its owner record is: its uuid, and disks if the journal had them */
     enum gw_phase phase; /* GW_PHASE_MAX: the journal has no unfinished migration of it */
     enum gw_arrival_qemu qemu;
+    bool waits;                   /* for QEMU to answer; the log has it */
     struct gw_vm_watcher watcher; /* its QEMU may end while the store is asked */
     struct gw_owner_call owner_call;
     struct gw_owner record;
@@ -152,6 +153,16 @@ static void resume(struct gw_arrival_case *a)
     gw_qmp_link_execute(vm->qmp, &a->resume_call, "cont", NULL, RESUME_TIMEOUT_NS);
 }
 
+static void wait_for_qemu(struct gw_arrival_case *a)
+{
+    if (!a->waits)
+        gw_log(&a->daemon->log, GW_LOG_WARNING, a->vm_name,
+               "its QEMU does not answer, and the guest may run in it: it is asked until it does; "
+               "`godwit resolve %s` shows what is known",
+               a->vm_name);
+    a->waits = true;
+}
+
 static void judge(struct gw_arrival_case *a, enum gw_arrival_record record)
 {
     enum gw_arrival verdict = gw_arrival_judge(a->phase, a->qemu, record);
@@ -169,7 +180,7 @@ static void judge(struct gw_arrival_case *a, enum gw_arrival_record record)
                "may it run here? Its owner record cannot be read: asking again");
         event_add(a->timer, &ask_again_in);
         break;
-    case GW_ARRIVAL_WAIT: break;
+    case GW_ARRIVAL_WAIT: wait_for_qemu(a); break;
     }
 }
 
@@ -184,8 +195,12 @@ static void record_read(struct gw_owner_call *call, int result, const struct gw_
     a->record = *current;
     if (result == 0)
         judge(a, ours ? GW_ARRIVAL_RECORD_OURS : GW_ARRIVAL_RECORD_THEIRS);
+    else if (result != GW_OWNER_ABSENT)
+        judge(a, GW_ARRIVAL_RECORD_UNKNOWN);
+    else if (a->qemu == GW_ARRIVAL_QEMU_SILENT) /* there was one: it says nothing of this guest */
+        wait_for_qemu(a);
     else
-        judge(a, result == GW_OWNER_ABSENT ? GW_ARRIVAL_NO_RECORD : GW_ARRIVAL_RECORD_UNKNOWN);
+        judge(a, GW_ARRIVAL_NO_RECORD);
 }
 
 static void ask_store(struct gw_arrival_case *a)

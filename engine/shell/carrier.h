@@ -13,11 +13,12 @@
  *
  * Threads. Each connection has one at either end, the destination's listener one more. They share
  * what struct gw_carrier holds under its lock, the barrier and the RAM. Everything here is called
- * from the loop's thread; nothing blocks it, but that gw_carrier_free() waits for threads that
- * gw_carrier_stop() has told to end, for as long as one batch takes.
+ * from the loop's thread; nothing blocks it, but that gw_carrier_free() waits for the threads, for
+ * as long as one batch takes.
  *
- * The first error ends all of it: sockets and lanes are closed, so that both QEMUs fail and the
- * other node's carrier does, and the handler is told.
+ * The first error ends all lanes, so that the other node's carrier fails, too, and the handler is
+ * told. The destination's QEMU finds its connections closed. The source's does not: it waits until
+ * gw_carrier_stop(), see there.
  */
 #ifndef GW_SHELL_CARRIER_H
 #define GW_SHELL_CARRIER_H
@@ -42,7 +43,7 @@
 struct gw_carrier;
 
 struct gw_carrier_handler {
-    /* From the loop, at most once; error is borrowed. All threads are ending. */
+    /* From the loop, at most once; error is borrowed. All lanes are ending. */
     void (*failed)(struct gw_carrier_handler *handler, const struct gw_error *error);
 };
 

@@ -71,7 +71,7 @@ struct gw_carrier {
     uint16_t port;
     int unix_listener; /* source */
 
-    int wake;           /* readable: everything ends */
+    int wake;           /* readable: all lanes end */
     int drain, let_go;  /* source; readable: nothing QEMU sends counts; QEMU is to be left */
     int mail_fd;        /* readable: there is an error */
     struct event *mail; /* the loop's */

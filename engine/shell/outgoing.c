@@ -103,6 +103,10 @@ static bool is_cut_off(struct outgoing *o)
 {
     struct gw_error error;
 
+    if (o->base.carrier && o->base.carrier_error.code != GW_OK) {
+        done(o, GW_OP_SWITCH, &o->base.carrier_error);
+        return true;
+    }
     if (gw_conns_n_ended(&o->conns) <= 0)
         return false;
     gw_error_set(&error, GW_E_QEMU_GONE, "QEMU on %s closed its connections before the switchover",
@@ -458,8 +462,10 @@ static void phase_changed(struct gw_migration *m)
     }
     if (m->machine.phase == GW_SWITCHOVER && m->carrier)
         gw_carrier_last_round(m->carrier);
-    if (m->machine.phase == GW_FAILING)
+    if (m->machine.phase == GW_FAILING) {
         give_up_verify(o);
+        gw_carrier_stop(m->carrier); /* QEMU may have to send to answer the command under way */
+    }
     if (m->machine.phase == GW_COMMITTING || m->machine.phase == GW_FINISHING)
         send_frames(o);
     if (!gw_phase_is_end(m->machine.phase))

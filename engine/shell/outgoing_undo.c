@@ -13,7 +13,7 @@ static void copy_stopped(struct gw_stop_copy *stop, bool completed, const struct
 
     ev.done.op = GW_OP_STOP_COPY;
     ev.done.completed = completed;
-    gw_migration_close_carrier(&o->base); /* QEMU has let go of it */
+    gw_migration_close_carrier(&o->base); /* not before: see stop_copy.h */
     gw_migration_post(&o->base, &ev);
 }
 
@@ -35,7 +35,6 @@ void gw_outgoing_undo_init(struct outgoing *o)
 
 void gw_outgoing_stop_copy(struct outgoing *o)
 {
-    gw_carrier_stop(o->base.carrier);
     gw_stop_copy_start(&o->stop_copy, o->base.vm->qmp, o->base.record.blackout.switch_ns);
 }
 

@@ -109,6 +109,14 @@ static void cancel(struct gw_stop_copy *stop)
     gw_qmp_link_execute(stop->qmp, &stop->cancel_call, "migrate_cancel", NULL, COMMAND_TIMEOUT_NS);
 }
 
+/* QEMU does not answer, and may not before we give up: it shall find the command when it does. */
+static void leave_cancel(struct gw_stop_copy *stop)
+{
+    stop->cancel_call.done = cancel_answered;
+    gw_qmp_link_execute(stop->qmp, &stop->cancel_call, "migrate_cancel", NULL, COMMAND_TIMEOUT_NS);
+    gw_qmp_session_cancel_call(&stop->cancel_call);
+}
+
 /* Whether QEMU is past the last SYNC, or does not come to it. */
 static bool may_be_cancelled(const struct gw_stop_copy *stop, const json_t *migrate)
 {
@@ -176,10 +184,13 @@ static void timer_came(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     stop->waits = false;
-    if (stop->asks)
-        yank(stop); /* the answer goes on */
-    else
+    if (!stop->asks) {
         look(stop);
+        return;
+    }
+    yank(stop); /* the answer goes on */
+    if (!stop->cancelled_ns)
+        leave_cancel(stop);
 }
 
 int gw_stop_copy_init(struct gw_stop_copy *stop, struct event_base *base)

@@ -273,6 +273,7 @@ void gw_vm_power_down(struct gw_vm *vm)
 void gw_vm_end(struct gw_vm *vm, struct gw_vm_call *call)
 {
     vm->end_call = call;
+    event_del(vm->qmp_timer);
     set_state(vm, GW_VM_ENDING);
     if (!gw_vm_can_talk(vm)) {
         gw_process_signal(&vm->process, SIGKILL);

@@ -19,8 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         return 0;
     }
-    if (!policy.name[0] || policy.channels < 1 || policy.channels > GW_POLICY_CHANNELS_MAX ||
-        policy.blackout_ms < 1 || policy.zstd_level < 1)
+    if (!policy.name[0] || policy.channels > GW_POLICY_CHANNELS_MAX || policy.blackout_ms < 1 ||
+        policy.zstd_level < 1)
         abort();
     return 0;
 }

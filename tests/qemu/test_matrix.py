@@ -201,6 +201,8 @@ class Case:
     def gave_up(self, node):
         """Waits until this node has done all that it can do alone."""
         texts = [*ENDS, DISOWNED, ' -> finishing']
+        while self.news.wait(0):
+            pass
         if ': preparing' in self.news.lines[node.name] or ' -> ' in self.news.lines[node.name]:
             self.news.until(node, *texts, timeout_s=SETTLE_S)
 
@@ -421,7 +423,9 @@ def at(place, where, *options):
             if stop:
                 stop.wait()
             yield case, move, stop
-            assert sink.report()['duplicates'] == 0, 'two copies of the guest were running'
+            report = sink.report()
+            case.silent_ms = report['longest_gap_ms']
+            assert report['duplicates'] == 0, 'two copies of the guest were running'
         finally:
             if stop:
                 stop.remove()
@@ -443,6 +447,7 @@ def allowed(where, deed):
 
 
 def run_case(matrix, cases, where, deed, *options):
+    """Gives for how long the guest was not heard of."""
     cases['all'] += 1
     before = godwit_lab.snapshot(matrix.lab)
     with at(matrix, where, *options) as (case, move, stop):
@@ -450,6 +455,7 @@ def run_case(matrix, cases, where, deed, *options):
         case.judge(move.result(), allowed(where, deed))
     case.finish(before)
     cases['good'] += 1
+    return case.silent_ms
 
 
 @pytest.mark.parametrize('where, deed', CASES, ids=lambda text: text.replace(' ', '-'))
@@ -462,6 +468,15 @@ def test_crash(matrix, cases, where, deed):
 def test_crash_of_the_carrier(matrix, cases, where, deed):
     """Both daemons carry the pages, so each is a part of QEMU's connections."""
     run_case(matrix, cases, where, deed, '--route', 'carrier')
+
+
+@pytest.mark.parametrize('options', [('--route', 'carrier'), ('--route', 'native', '--channels', '4')],
+                         ids=lambda options: options[1])
+def test_the_guest_comes_back_at_once(matrix, cases, options):
+    """QEMU with several channels is easily left with its lock held when one of them breaks here."""
+    for _ in range(5):
+        silent_ms = run_case(matrix, cases, 'source op switch', DESTINATION_DAEMON, *options)
+        assert silent_ms < 3000
 
 
 def test_a_silent_destination(matrix, cases):

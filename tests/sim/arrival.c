@@ -45,10 +45,16 @@ static void destroys(struct sim_world *w)
         schedule(w, D, ARRIVAL_CLEARS, between(w, 1, 20) * MS);
 }
 
-static enum gw_arrival_qemu look_at_qemu(const struct fake_qemu *q)
+static enum gw_arrival_qemu look_at_qemu(struct sim_world *w)
 {
+    const struct fake_qemu *q = &w->qemu[D];
+
     if (!q->alive)
         return GW_ARRIVAL_QEMU_GONE;
+    if (chance(w, 8)) {
+        excuse(w, "a QEMU did not answer");
+        return GW_ARRIVAL_QEMU_SILENT;
+    }
     if (q->has_run || q->taken)
         return GW_ARRIVAL_QEMU_RAN;
     return q->loaded ? GW_ARRIVAL_QEMU_LOADED : GW_ARRIVAL_QEMU_LOADS;
@@ -57,8 +63,7 @@ static enum gw_arrival_qemu look_at_qemu(const struct fake_qemu *q)
 static void judge(struct sim_world *w, enum gw_arrival_record record)
 {
     static const char *const names[] = {"keep", "resume", "destroy", "lost", "ask", "wait"};
-    enum gw_arrival verdict =
-        gw_arrival_judge(journal_phase(w, D), look_at_qemu(&w->qemu[D]), record);
+    enum gw_arrival verdict = gw_arrival_judge(journal_phase(w, D), look_at_qemu(w), record);
     struct sim_event *e;
 
     trace(w, "D judges %s\n", names[verdict]);
@@ -71,7 +76,7 @@ static void judge(struct sim_world *w, enum gw_arrival_record record)
     case GW_ARRIVAL_DESTROY: destroys(w); break;
     case GW_ARRIVAL_LOST: ends(w, GW_FAILED, true); break;
     case GW_ARRIVAL_ASK: schedule(w, D, ARRIVAL_LOOKS, 500 * MS); break;
-    case GW_ARRIVAL_WAIT: break; /* of QEMUs that do not answer, which there are none */
+    case GW_ARRIVAL_WAIT: schedule(w, D, ARRIVAL_LOOKS, 7 * SECOND); break;
     }
 }
 

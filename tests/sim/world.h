@@ -127,7 +127,7 @@ void sim_world_run(struct sim_world *w, struct sim_outcome *outcome);
  *   N power cut
  *   N qemu killed           by a fault
  *   N qemu destroyed        by its daemon
- *   N judges keep | resume | destroy | lost | ask    gw_arrival_judge() after a restart
+ *   N judges keep | resume | destroy | lost | ask | wait   gw_arrival_judge() after a restart
  *   link cut                stream broken
  *   store lost for N        N cancels               journal lost for N
  */

@@ -942,9 +942,9 @@ static void arrivals_are_judged(void **state)
         /* QEMU, by record: none, unknown, ours, theirs */
         const char *gone, *loads, *loaded, *ran, *silent;
     } rows[] = {
-        {GW_PREPARING, "DALD", "DDDD", "DDDD", "KKKK", "DDDD"},
-        {GW_PRECOPY, "DALD", "DDDD", "DDDD", "KKKK", "DDDD"},
-        {GW_SWITCHOVER, "DALD", "DADD", "DARD", "KKKK", "WAWD"},
+        {GW_PREPARING, "DALD", "DDDD", "DDDD", "KKKK", "DAWD"},
+        {GW_PRECOPY, "DALD", "DDDD", "DDDD", "KKKK", "DAWD"},
+        {GW_SWITCHOVER, "DALD", "DADD", "DARD", "KKKK", "DAWD"},
         {GW_COMMITTING, "LALD", "DADD", "DARD", "KKKK", "WAWD"},
         {GW_FINISHING, "LLLL", "KKKK", "KKKK", "KKKK", "WWWW"},
         {GW_FAILING, "DDDD", "DDDD", "DDDD", "KKKK", "DDDD"},
