@@ -14,11 +14,11 @@
  * it sends the device state QEMU holds the lock that every other command waits for, also
  * migrate_cancel, and the guest is paused.
  *
- * In the switchover QEMU is not disturbed before its last SYNC is over, for about 300 ms at most. With
- * several multifd channels it hangs for ever, the lock held and the guest paused, when one of them
- * breaks just then: multifd_send_sync_main() waits for a thread that has ended without telling it
- * (seen with 10.0.2, with gdb). And migrate_cancel breaks them: it shuts down the main connection,
- * on which the destination's QEMU gives up and closes all of them.
+ * In the switchover QEMU is not disturbed before its last SYNC is over, for about 300 ms at most.
+ * With several multifd channels it hangs for ever, the lock held and the guest paused, when one of
+ * them breaks just then: multifd_send_sync_main() waits for a thread that has ended without telling
+ * it (seen with 10.0.2, with gdb). And migrate_cancel breaks them: it shuts down the main
+ * connection, on which the destination's QEMU gives up and closes all of them.
  */
 #ifndef GW_SHELL_STOP_COPY_H
 #define GW_SHELL_STOP_COPY_H
