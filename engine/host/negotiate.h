@@ -42,8 +42,8 @@ struct gw_native_wishes {
  * level, as fast as its threads can, whatever the link takes: not unless asked for.
  *
  * Where pages are encoded there are two channels, each with a thread for that. Where QEMU sends
- * them as they are, one is as fast (docs/carrier.md, "plain"), and safer: with several QEMU 10.0.2
- * can hang for ever when one breaks within the switchover (shell/stop_copy.h).
+ * them as they are, one is about as fast (docs/carrier.md, "plain"), and safer: with several
+ * QEMU 10.0.2 can hang for ever when one breaks within the switchover (shell/stop_copy.h).
  */
 void gw_native_settle(struct gw_native_wishes *wishes);
 

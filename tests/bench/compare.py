@@ -69,6 +69,7 @@ GODWIT = {
                            '--transport', 'tcp?plain=yes'),
     'native': ('--route', 'native', '--codec', 'zstd', '--channels', '2'),
     'native-none': ('--route', 'native', '--codec', 'none'),
+    'native-none-2': ('--route', 'native', '--codec', 'none', '--channels', '2'),
 }
 # name: capabilities, parameters
 BARE = {
